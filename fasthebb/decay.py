@@ -1,0 +1,179 @@
+"""Decay: the linear operator that the update takes from W, applied in its cheapest exact form.
+
+`decay @ w` for w [G, C, K] is [G, C, K]. With a, b [N, G, C, L] and M = N·L:
+
+    Diagonal(d)       d∘W                     d [G, C]
+    Gram(a, b)        (aᵀb) W                 dense 2C²(M + K), or aᵀ(b W) at 4MCK
+    LowerGram(a, b)   lower(aᵀb) W            dense C²(M + K), or causal over blocks k of units at 4MCK:
+                                              out_k = a_kᵀS + lower(a_kᵀb_k) W_k ;  S += b_k W_k
+
+Both factored forms keep an [M, K] matrix, so they also need M < C. `correlate` merges them with the correlation of a
+dense layer: aᵀX − decay·W = aᵀR with R = X − what the units up to here explain. lower() includes the diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fasthebb.ops import gram, rows
+
+BLOCK = 64  # units per block of the causal form; a multiple of the vector width, about as wide as a batch
+
+
+class Decay:
+    """A linear operator on W [G, C, K], a sum over samples."""
+
+    def subtract(self, out: Tensor, w: Tensor) -> None:
+        """out −= decay·w, in place; both [G, C, K]."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def summed(self) -> Decay:
+        """The same operator with the sum over samples carried out, so that parts of a batch add up."""
+        return self
+
+    def __matmul__(self, w: Tensor) -> Tensor:
+        out = torch.zeros_like(w)
+        self.subtract(out, w)
+        return out.neg_()
+
+    def __add__(self, other: Decay) -> Decay:
+        return Sum((*_parts(self), *_parts(other)))
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal(Decay):
+    """d∘W: every unit decays by its own factor; d [G, C]."""
+
+    d: Tensor
+
+    def subtract(self, out: Tensor, w: Tensor) -> None:
+        out.addcmul_(self.d.unsqueeze(-1), w, value=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix(Decay):
+    """m·W for a full matrix m [G, C, C]."""
+
+    m: Tensor
+
+    def subtract(self, out: Tensor, w: Tensor) -> None:
+        out.baddbmm_(self.m, w, alpha=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class LowerMatrix(Decay):
+    """m·W for a lower triangular matrix m [G, C, C], its upper half skipped block by block."""
+
+    m: Tensor
+
+    def subtract(self, out: Tensor, w: Tensor) -> None:
+        for start, stop in _blocks(w.shape[1], 4 * BLOCK):
+            out[:, start:stop].baddbmm_(self.m[:, start:stop, :stop], w[:, :stop], alpha=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Gram(Decay):
+    """(aᵀb)·W; a, b [N, G, C, L]."""
+
+    a: Tensor
+    b: Tensor
+
+    def summed(self) -> Decay:
+        return Matrix(gram(self.a, self.b))
+
+    def factored(self, fan_in: int, samples: int) -> bool:
+        """Whether aᵀ(b W) costs less than (aᵀb) W over a batch of `samples` rows, and no more memory."""
+        units = self.a.shape[2]
+        return samples < units and 2 * samples * fan_in < units * (samples + fan_in)
+
+    def subtract(self, out: Tensor, w: Tensor) -> None:
+        if self.factored(w.shape[2], _samples(self.a)):
+            out.baddbmm_(rows(self.a).mT, torch.bmm(rows(self.b), w), alpha=-1)
+        else:
+            self.summed().subtract(out, w)
+
+    def correlate(self, out: Tensor, x: Tensor, w: Tensor, beta: float) -> None:
+        """out ← beta·out + aᵀx − decay·w for the inputs x [G, M, K] of a dense layer."""
+        residual = torch.baddbmm(x, rows(self.b), w, alpha=-1)
+        torch.baddbmm(out, rows(self.a).mT, residual, beta=beta, out=out)
+
+
+@dataclass(frozen=True, eq=False)
+class LowerGram(Decay):
+    """lower(aᵀb)·W, diagonal included; a, b [N, G, C, L]."""
+
+    a: Tensor
+    b: Tensor
+
+    def summed(self) -> Decay:
+        return LowerMatrix(gram(self.a, self.b).tril_())
+
+    def factored(self, fan_in: int, samples: int) -> bool:
+        """Whether the causal form costs less than the dense one over a batch of `samples` rows, and no more memory."""
+        units = self.a.shape[2]
+        return samples < units and 4 * samples * fan_in + 2 * BLOCK * (samples + fan_in) < units * (samples + fan_in)
+
+    def subtract(self, out: Tensor, w: Tensor) -> None:
+        if self.factored(w.shape[2], _samples(self.a)):
+            explained = w.new_zeros(w.shape[0], _samples(self.a), w.shape[2])
+            self._causal(out, explained, w, beta=1.0)
+        else:
+            self.summed().subtract(out, w)
+
+    def correlate(self, out: Tensor, x: Tensor, w: Tensor, beta: float) -> None:
+        """out ← beta·out + aᵀx − decay·w for the inputs x [G, M, K] of a dense layer."""
+        self._causal(out, x.clone(), w, beta)
+
+    def _causal(self, out: Tensor, residual: Tensor, w: Tensor, beta: float) -> None:
+        # residual [G, M, K] is what the units before this block leave of the input; starting from 0 gives −decay·w.
+        a, b = rows(self.a), rows(self.b)
+        for start, stop in _blocks(w.shape[1], BLOCK):
+            a_k, b_k, w_k, out_k = a[..., start:stop], b[..., start:stop], w[:, start:stop], out[:, start:stop]
+            torch.baddbmm(out_k, a_k.mT, residual, beta=beta, out=out_k)
+            out_k.baddbmm_(torch.bmm(a_k.mT, b_k).tril_(), w_k, alpha=-1)
+            if stop < w.shape[1]:
+                residual.baddbmm_(b_k, w_k, alpha=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Sum(Decay):
+    """A sum of decays; sums of the same summed kind are one."""
+
+    parts: tuple[Decay, ...]
+
+    def summed(self) -> Decay:
+        kinds: dict[type[Decay], Decay] = {}
+        for part in (part.summed() for part in self.parts):
+            kinds[type(part)] = _merge(kinds[type(part)], part) if type(part) in kinds else part
+        return Sum(tuple(kinds.values()))
+
+    def subtract(self, out: Tensor, w: Tensor) -> None:
+        for part in self.parts:
+            part.subtract(out, w)
+
+
+def _merge(left: Decay, right: Decay) -> Decay:
+    if isinstance(left, Diagonal) and isinstance(right, Diagonal):
+        return Diagonal(left.d + right.d)
+    if isinstance(left, Matrix) and isinstance(right, Matrix):
+        return Matrix(left.m + right.m)
+    assert isinstance(left, LowerMatrix)
+    assert isinstance(right, LowerMatrix)
+    return LowerMatrix(left.m + right.m)
+
+
+def _parts(decay: Decay) -> tuple[Decay, ...]:
+    return decay.parts if isinstance(decay, Sum) else (decay,)
+
+
+def _samples(t: Tensor) -> int:
+    return t.shape[0] * t.shape[3]
+
+
+def _blocks(units: int, size: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, units, size):
+        yield start, min(start + size, units)

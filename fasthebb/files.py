@@ -1,0 +1,112 @@
+"""Every file the package writes goes through here: whole or not at all, and one writer to a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+PathLike = str | os.PathLike[str]
+
+
+def atomic_write(path: PathLike, data: bytes | str) -> None:
+    """Write `data` (a string as UTF-8) to `path`, which holds either its old or all of its new content at any moment.
+
+    Raises OSError where the folder is missing or cannot be written; then nothing is left behind.
+    """
+    content = data.encode() if isinstance(data, str) else data
+
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    atomic_save(path, write)
+
+
+def atomic_save(path: PathLike, write: Callable[[BinaryIO], None]) -> None:
+    """Let `write` fill a file that takes the place of `path` only once it is whole and on the disk.
+
+    The bytes go aside into the same folder (`.NAME.PID.part`), then fsync, rename, fsync of the folder. Whatever
+    `write` raises passes through, and the part file is removed; one that a killed process left is removed by the next
+    save of the same path.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+    _remove_orphans(path)
+
+
+def append_line(path: PathLike, text: str) -> None:
+    """Append `text` as one line, in one write; a line that a crash cut short before it is ended first.
+
+    Raises ValueError if `text` holds a line break, OSError where the file cannot be written.
+    """
+    if "\n" in text or "\r" in text:
+        raise ValueError(f"{text!r} is more than one line: append its lines one by one")
+    with Path(path).open("a+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+        torn = end and file.read(1) != b"\n"
+        file.write((b"\n" if torn else b"") + text.encode() + b"\n")
+
+
+@contextlib.contextmanager
+def lock(folder: PathLike) -> Iterator[None]:
+    """Hold `folder` (made if missing) for this process alone while the block runs.
+
+    A flock on `folder/.lock`: it ends with the process, however that ends, so the file may stay without harm.
+
+    Raises ValueError if another process holds it, or if `folder` is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{folder} is in use by another process: wait until it ends, or name another folder"
+            ) from None
+        yield
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable, where its file system knows how."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove_orphans(path: Path) -> None:
+    """Remove what processes that are no more left of `path`."""
+    for part in path.parent.iterdir():
+        head, _, pid = part.name.removesuffix(".part").rpartition(".")
+        if head == f".{path.name}" and part.suffix == ".part" and pid.isdecimal() and not _alive(int(pid)):
+            part.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,0 +1,85 @@
+"""Which layers a mapping of name patterns means."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from torch import nn
+
+from fasthebb.layers import LAYERS, Attachable, Units, units_of
+from fasthebb.rules.base import Rule
+
+
+class Match(NamedTuple):
+    """One layer that a pattern gave a rule."""
+
+    name: str
+    module: Attachable
+    units: Units
+    rule: Rule
+
+
+def match(model: nn.Module, rules: Mapping[str, Rule | None]) -> list[Match]:
+    """The layers of a model that get a rule, in the model's order; the first matching pattern wins.
+
+    Warns once about trainable biases and about tied weights.
+
+    Raises:
+        ValueError: a pattern matches nothing, names another kind of module, maps to something else than a rule or None,
+            or a layer that gets a rule cannot show its units.
+    """
+    modules = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
+    _check_patterns(model, modules, rules)
+    chosen = {name: _first(name, rules) for name in modules}
+    matches = []
+    for name, rule in chosen.items():
+        if rule is None:
+            continue
+        try:
+            units = units_of(modules[name])
+        except ValueError as error:
+            raise ValueError(f"{name!r} cannot learn by a rule: {error}; map it to None to leave it out") from None
+        matches.append(Match(name, modules[name], units, rule))
+    if not matches:
+        raise ValueError(f"No layer gets a rule from {list(rules)}; there {_what_there_is(modules)}")
+    _warn(matches)
+    return matches
+
+
+def _check_patterns(model: nn.Module, modules: Mapping[str, nn.Module], rules: Mapping[str, object]) -> None:
+    others = dict(model.named_modules())
+    for pattern, rule in rules.items():
+        if rule is not None and not isinstance(rule, Rule):
+            hint = f"; did you mean {rule.__name__}()?" if isinstance(rule, type) else ""
+            raise ValueError(f"{pattern!r} maps to {rule!r}, which is neither a rule nor None{hint}")
+        if any(fnmatchcase(name, pattern) for name in modules):
+            continue
+        if pattern in others:
+            kind = type(others[pattern]).__name__
+            raise ValueError(f"{pattern!r} is a {kind}, which has no rule; there {_what_there_is(modules)}")
+        raise ValueError(f"{pattern!r} matches no layer; there {_what_there_is(modules)}")
+
+
+def _first(name: str, rules: Mapping[str, Rule | None]) -> Rule | None:
+    return next((rule for pattern, rule in rules.items() if fnmatchcase(name, pattern)), None)
+
+
+def _what_there_is(modules: Mapping[str, nn.Module]) -> str:
+    if not modules:
+        return "is no Linear or Conv layer"
+    return "are " + ", ".join(f"{name!r} ({type(module).__name__})" for name, module in modules.items())
+
+
+def _warn(matches: list[Match]) -> None:
+    biased = [m.name for m in matches if m.module.bias is not None and m.module.bias.requires_grad]
+    if biased:
+        warnings.warn(f"No rule trains a bias: those of {', '.join(biased)} stay as they are", stacklevel=5)
+    owners: dict[int, list[str]] = {}
+    for m in matches:
+        owners.setdefault(id(m.module.weight), []).append(m.name)
+    for names in owners.values():
+        if len(names) > 1:
+            warnings.warn(f"{' and '.join(names)} share one weight: their updates add up", stacklevel=5)

@@ -1,0 +1,67 @@
+"""What a rule is, and what it says of one batch.
+
+Every update of the field is one equation,
+
+    ΔW = (postᵀ·X − decay·W) / norm,
+
+whose three terms are sums over samples and locations. A rule is a small frozen object that returns them; it never
+learns what a convolution is, and never divides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+from fasthebb.decay import Decay
+from fasthebb.finish import Finish
+from fasthebb.response import Dot, Response
+
+
+class Terms(NamedTuple):
+    """What one batch says; every field is a sum over samples, or is summed by the engine.
+
+    post: what correlates with the input, [N, G, C, L]; None where the input is not used.
+    decay: the linear operator taken from W; None for no decay.
+    norm: what the sum is divided by, [G, C] or a number; a unit of norm 0 is dead and does not move.
+    stats: what an adaptive rule wants to remember: named tensors shaped like its state, summed over ranks.
+    """
+
+    post: Tensor | None
+    decay: Decay | None
+    norm: Tensor | float
+    stats: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A learning rule: what a unit makes of its response.
+
+    Subclass it as a frozen dataclass and write `terms`; a rule with memory also writes `init_state` and `next_state`.
+
+    Args:
+        response: what y is; the plain dot product unless a rule says otherwise.
+        finish: applied to the summed update, `(dw, w) -> dw` on [G, C, K].
+    """
+
+    response: Response = field(default=Dot(), kw_only=True)
+    finish: Finish | None = field(default=None, kw_only=True)
+
+    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:
+        """The three terms of one batch for responses y [N, G, C, L].
+
+        Pure: reads the state of the previous step and changes neither it nor y. `signal` is what a supervised or
+        three-factor rule needs, one entry a sample [N, ...]; unsupervised rules ignore it.
+        """
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:  # noqa: ARG002
+        """The memory of a layer of shape (G, C) before its first step, named as `terms` names its stats."""
+        return {}
+
+    def next_state(self, state: dict[str, Tensor], stats: dict[str, Tensor], count: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """The memory after a step, once per `write_grad`: stats and count are summed over micro-batches and ranks."""
+        return state

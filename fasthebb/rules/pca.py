@@ -1,0 +1,65 @@
+"""Principal components: the subspace rule and Hebbian PCA.
+
+| rule | post | decay | norm |
+|---|---|---|---|
+| Subspace | y | yᵀy | count |
+| HPCA | f(y) | lower(f(y)ᵀf(y)), diagonal included | count |
+
+E. Oja, "Neural networks, principal components, and subspaces", International Journal of Neural Systems 1, 1989.
+T. D. Sanger, "Optimal unsupervised learning in a single-layer linear feedforward neural network", Neural Networks 2,
+1989.
+G. Lagani et al., arXiv 2207.03172: HPCA with a nonlinearity, as matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fasthebb.decay import Gram, LowerGram
+from fasthebb.ops import count
+from fasthebb.rules.base import Rule, Terms
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "identity": lambda y: y,
+}
+
+
+@dataclass(frozen=True)
+class Subspace(Rule):
+    """ΔW = E[y (x − Wᵀy)ᵀ]: the units together span the leading principal subspace."""
+
+    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:  # noqa: ARG002
+        return Terms(post=y, decay=Gram(y, y), norm=count(y))
+
+
+@dataclass(frozen=True)
+class HPCA(Rule):
+    """ΔW_i = E[f(y_i) (x − Σ_{j≤i} f(y_j) w_j)]: unit i learns the i-th principal component.
+
+    With "identity" this is Sanger's rule (the generalised Hebbian algorithm). Units are ordered by channel index.
+
+    Args:
+        activation: f, one of "relu", "tanh", "identity", or a function of a tensor.
+
+    Raises:
+        ValueError: the activation is none of these.
+    """
+
+    activation: str | Callable[[Tensor], Tensor] = "relu"
+
+    def __post_init__(self) -> None:
+        if not callable(self.activation) and self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"HPCA(activation={self.activation!r}): choose {', '.join(ACTIVATIONS)} or pass a function"
+            )
+
+    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:  # noqa: ARG002
+        f = self.activation if callable(self.activation) else ACTIVATIONS[self.activation]
+        post = f(y)
+        return Terms(post=post, decay=LowerGram(post, post), norm=count(y))

@@ -1,0 +1,153 @@
+"""The only place where the equation is evaluated: ΔW = (postᵀ·X − decay·W) / norm.
+
+`accumulate` adds what one forward says of a layer to its `Sums`; `delta` turns the sums, over micro-batches and ranks,
+into ΔW. A large batch is worked through in parts that stay in the cache: every term is a sum over samples, so this is
+exact and bounds the memory of a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fasthebb.decay import Decay, Diagonal, Gram, LowerGram, Sum
+from fasthebb.finish import Finish
+from fasthebb.layers import LinearPatches, Units
+from fasthebb.ops import count, reciprocal
+from fasthebb.rules.base import Rule
+
+# Bytes of one layer's response worked on at a time: what stays in a CPU's cache; on an accelerator what bounds memory.
+PART_BYTES = {"cpu": 4 << 20}
+PART_BYTES_ELSEWHERE = 256 << 20
+
+
+@dataclass
+class Sums:
+    """What a layer's batches add up to; views of the flat buffer that ranks reduce.
+
+    numerator [G, C, K] without the part of a diagonal decay, which is kept apart as decay [G, C]; norm [G, C];
+    count [] samples × locations; stats by name. A fresh numerator holds garbage, not yet zeros; `decays` says whether a
+    diagonal decay was ever added.
+    """
+
+    numerator: Tensor
+    decay: Tensor
+    norm: Tensor
+    count: Tensor
+    stats: dict[str, Tensor] = field(default_factory=dict)
+    fresh: bool = True
+    decays: bool = False
+
+    def settle(self) -> None:
+        """Make a numerator that nothing was added to zero."""
+        if self.fresh:
+            self.numerator.zero_()
+            self.fresh = False
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer: batched input x and output out, its weight w [G, C, K], and a bias to take off."""
+
+    units: Units
+    x: Tensor
+    out: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    signal: Tensor | None = None
+
+
+def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor]) -> None:
+    """Add the terms of one call of a layer to its sums."""
+    dtype = sums.numerator.dtype
+    weight = call.weight.to(dtype)
+    w = call.units.weight(weight)
+    samples = call.units.view(call.out).shape[3] * call.out.shape[0]
+    decay: Decay | None = None
+    for part in parts(call.out):
+        x, out = call.x[part].to(dtype), call.out[part]
+        patches = call.units.patches(x, out, weight)
+        y = call.units.view(out).to(dtype)
+        if call.bias is not None:
+            y = y - call.bias.to(dtype).view(*w.shape[:2], 1)
+        signal = None if call.signal is None else call.signal[part]
+        terms = rule.terms(rule.response(y, w, patches), state, signal)
+        sums.count.add_(count(y))
+        sums.norm.add_(terms.norm)
+        for name, value in (terms.stats or {}).items():
+            sums.stats[name].add_(value)
+        beta = 0.0 if sums.fresh else 1.0
+        if terms.post is not None and _merges(terms.decay, terms.post, patches, w.shape[2], samples):
+            terms.decay.correlate(sums.numerator, patches.dense(), w, beta)  # type: ignore[union-attr]
+            sums.fresh = False
+            continue
+        if terms.post is not None:
+            patches.correlate(terms.post, sums.numerator, beta)
+            sums.fresh = False
+        if terms.decay is not None:
+            whole = out.shape[0] == call.out.shape[0]
+            summed = terms.decay if whole else terms.decay.summed()
+            decay = summed if decay is None else (decay + summed).summed()
+    _take(sums, decay, w)
+
+
+def parts(out: Tensor) -> Iterator[slice]:
+    """Slices of the batch of `out` [N, ...] whose responses stay in the cache: one or more, of one sample or more."""
+    n = out.shape[0]
+    sample = max(1, out[0].numel() * out.element_size()) if n else 1
+    number = -(-n // max(1, _part_bytes(out) // sample)) or 1
+    size = -(-n // number) or 1  # even parts
+    yield from (slice(start, min(start + size, n)) for start in range(0, max(n, 1), size))
+
+
+def delta(sums: Sums, w: Tensor, finish: Finish | None, out: Tensor, scale: float) -> Tensor:
+    """out ← scale·ΔW, for w and out [G, C, K], and its norm []; a dead unit (norm 0) gets 0."""
+    inverse = reciprocal(sums.norm).unsqueeze(-1)
+    decay = sums.decay.unsqueeze(-1)
+    if finish is not None:
+        dw = (sums.numerator * inverse).addcmul_(decay * inverse, w, value=-1)
+        torch.mul(finish(dw, w), scale, out=out)
+        return _norm(out)
+    norms = []
+    for block in _unit_blocks(w):
+        out_k = torch.mul(sums.numerator[:, block], inverse[:, block] * scale, out=out[:, block])
+        if sums.decays:
+            out_k.addcmul_(decay[:, block] * inverse[:, block], w[:, block], value=-scale)
+        norms.append(_norm(out_k))
+    return _norm(torch.stack(norms))
+
+
+def _norm(t: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(t)
+    return norm
+
+
+def _unit_blocks(w: Tensor) -> Iterator[slice]:
+    # Units whose rows stay in the cache while they are read, scaled and measured.
+    size = max(1, _part_bytes(w) // (4 * w.shape[0] * w.shape[2] * w.element_size()))
+    yield from (slice(start, start + size) for start in range(0, w.shape[1], size))
+
+
+def _part_bytes(t: Tensor) -> int:
+    return PART_BYTES.get(t.device.type, PART_BYTES_ELSEWHERE)
+
+
+def _merges(decay: Decay | None, post: Tensor, patches: object, fan_in: int, samples: int) -> bool:
+    if not isinstance(decay, Gram | LowerGram) or not isinstance(patches, LinearPatches):
+        return False
+    return decay.a is post and decay.factored(fan_in, samples)
+
+
+def _take(sums: Sums, decay: Decay | None, w: Tensor) -> None:
+    if decay is None:
+        return
+    for part in decay.parts if isinstance(decay, Sum) else (decay,):
+        if isinstance(part, Diagonal):
+            sums.decay.add_(part.d)
+            sums.decays = True
+        else:
+            sums.settle()
+            part.subtract(sums.numerator, w)

@@ -1,0 +1,23 @@
+"""Settings of every test: two threads, no warning about biases, real images where they lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images; tests without it skip, except in CI, where it must be there."""
+    root = os.environ.get("FASTHEBB_TEST_DATA")
+    folder = Path(root) / "data" if root else None
+    if folder is None or not folder.is_dir():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"FASTHEBB_TEST_DATA={root!r} has no folder data: CI needs the real images")
+        pytest.skip("FASTHEBB_TEST_DATA is not set: run the tests through .ci/run to use real images")
+    return folder
