@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from typing import cast
 
 import torch
@@ -24,6 +25,8 @@ class Layer:
         calls: forwards in training mode since the last step.
         dead: number of units of norm 0 in the last step, []; None before it.
         update: ‖ΔW‖ of the last step, []; None before it.
+        broken: on which ranks an update since the last check was not finite, [ranks].
+        active: whether the layer listens and learns.
     """
 
     name: str
@@ -34,6 +37,8 @@ class Layer:
     calls: int = 0
     dead: Tensor | None = None
     update: Tensor | None = None
+    broken: Tensor | None = None
+    active: bool = True
 
     def __post_init__(self) -> None:
         self.state = self.rule.init_state(self.units.shape[:2])
@@ -51,8 +56,9 @@ class Layer:
         )
         self.calls += 1
 
-    def write(self, sums: Sums, scale: float, keep: float) -> None:
-        """grad ← scale·ΔW + keep·grad, in place where the gradient can be seen as [G, C, K]."""
+    def write(self, sums: Sums, scale: float, keep: float) -> Tensor:
+        """grad ← scale·ΔW + keep·grad, in place where it can be; returns on which ranks ΔW is not finite, [ranks]."""
+        sums.settle()
         weight = self.weight
         if weight.grad is None:
             weight.grad, keep = torch.empty_like(weight), 0.0
@@ -65,26 +71,78 @@ class Layer:
             folded = self.units.fold(dw)
             weight.grad.mul_(keep).add_(folded) if keep else weight.grad.copy_(folded)
         self.update = norm / abs(scale) if scale else norm
+        broken = sums.broken != 0
+        broken |= norm.isfinite().logical_not() & ~broken.any()  # finite on every rank, but not their sum: all of them
+        self.broken = broken if self.broken is None else self.broken | broken
         self.dead = (reciprocal(sums.norm) == 0).sum()
+        return broken
+
+    def complaint(self) -> str | None:
+        """What to tell the user if an update was not finite; waits for the device."""
+        if self.broken is None or not self.broken.any():
+            return None
+        ranks = self.broken.nonzero().flatten().tolist()
+        where = f"on rank {ranks[0]}, " if len(ranks) < len(self.broken) else ""
+        if self.weight.isfinite().all():
+            cause = "its input holds NaN or Inf, or its update overflows: check the images, or lower the learning rate"
+        else:
+            cause = "its weights are not finite: lower the learning rate and start from the last good checkpoint"
+        return f"The update is not finite {where}in layer {self.name!r}: {cause}"
 
     def remember(self, sums: Sums, broken: Tensor) -> None:
         """Move the rule's memory on by one step, unless the step was broken []."""
         stats = {name: value.clone() for name, value in sums.stats.items()}
         memory = self.rule.next_state(self.state, stats, sums.count.clone())
-        self.state = {name: torch.where(broken, self.state[name], value) for name, value in memory.items()}
+        self.state = {
+            name: torch.where(broken.to(value.device), self.state[name], value) for name, value in memory.items()
+        }
 
     def row(self) -> Row:
         """The layer's row of the summary."""
         return Row(
             name=self.name,
             kind=type(self.module).__name__,
-            rule=repr(self.rule),
+            rule=describe(self.rule),
             units=self.units.shape[0] * self.units.shape[1],
             fan_in=self.units.shape[2],
             dead=None if self.dead is None else int(self.dead),
             weight_norm=float(self.weight.detach().norm()),
             update_norm=None if self.update is None else float(self.update),
         )
+
+
+def restore(layers: Sequence[Layer], memories: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Give layers back what they remembered, by name.
+
+    Raises:
+        ValueError: the memories are of other layers or other rules; no layer is changed then.
+    """
+    mine = {layer.name: _shapes(layer.state) for layer in layers}
+    theirs = {name: _shapes(memory) for name, memory in memories.items()}
+    for name in [*mine, *theirs]:
+        here, there = mine.get(name, "no such layer"), theirs.get(name, "no such layer")
+        if here != there:
+            raise ValueError(
+                f"The state is of other rules: {name!r} is {there} there and {here} here; attach the same ones"
+            )
+    for layer in layers:
+        memory = memories[layer.name]
+        layer.state = {name: memory[name].to(value.device, value.dtype) for name, value in layer.state.items()}
+
+
+def _shapes(memory: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    return {name: list(memory[name].shape) for name in sorted(memory)}
+
+
+def describe(rule: Rule) -> str:
+    """A rule as its class and what differs from the class's defaults."""
+    said = []
+    for f in fields(rule):
+        value = getattr(rule, f.name)
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        if value != default:
+            said.append(f"{f.name}={getattr(value, '__name__', None) or repr(value)}")
+    return f"{type(rule).__name__}({', '.join(said)})"
 
 
 def sum_dtype(weight: Tensor) -> torch.dtype:

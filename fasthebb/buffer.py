@@ -31,20 +31,17 @@ class Buffer:
         dtype: torch.dtype,
     ) -> None:
         ranks = distributed.world_size()
-        small = [
-            (shape[:2], shape[:2], (1,), *(tuple(s.shape) for s in state.values()))
-            for shape, state in zip(shapes, states)
-        ]
-        wanted = [*shapes, *(size for sizes in small for size in sizes), (ranks, len(shapes))]
+        fixed = [(shape[:2], shape[:2], (), (ranks,)) for shape in shapes]  # decay, norm, count, broken
+        stats = [[tuple(value.shape) for value in state.values()] for state in states]
+        wanted = [*shapes, *(size for sizes in zip(fixed, stats) for group in sizes for size in group)]
         self.flat = torch.empty(sum(_padded(size) for size in wanted), device=device, dtype=dtype)
         self._numerators = sum(_padded(size) for size in shapes)
         views = iter(_views(self.flat, wanted))
         numerators = [next(views) for _ in shapes]
         self.sums = []
         for numerator, state in zip(numerators, states):
-            decay, norm, count = next(views), next(views), next(views)
-            self.sums.append(Sums(numerator, decay, norm, count, {name: next(views) for name in state}))
-        self.broken = next(views)  # [ranks, layers]: not 0 where a rank's sums of a layer are not finite
+            decay, norm, count, broken = (next(views) for _ in range(4))
+            self.sums.append(Sums(numerator, decay, norm, count, broken, {name: next(views) for name in state}))
         self.reset()
 
     def reset(self) -> None:
@@ -54,15 +51,14 @@ class Buffer:
             sums.fresh, sums.decays = True, False
 
     def reduce(self) -> None:
-        """Sum over ranks, noting beforehand which rank's sums of which layer are not finite."""
+        """Sum over ranks, noting beforehand whether this rank's sums are finite."""
+        if distributed.world_size() == 1:
+            return
         for sums in self.sums:
             sums.settle()
-        if distributed.world_size() > 1:
-            norms = torch.stack([torch.linalg.vector_norm(sums.numerator) for sums in self.sums])
-            self.broken[distributed.rank()] = norms.isfinite().logical_not()
-            for sums in self.sums:
-                sums.decays = True  # another rank may have a decay where this one had no sample
-            distributed.all_reduce(self.flat)
+            sums.broken[distributed.rank()] = torch.linalg.vector_norm(sums.numerator).isfinite().logical_not()
+            sums.decays = True  # another rank may have a decay where this one had no sample
+        distributed.all_reduce(self.flat)
 
 
 def _padded(size: Sequence[int]) -> int:
@@ -71,4 +67,4 @@ def _padded(size: Sequence[int]) -> int:
 
 def _views(flat: Tensor, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
     sections = torch.split(flat, [_padded(size) for size in sizes])
-    return [section[: math.prod(size)].view(*size) for section, size in zip(sections, sizes)]
+    return [section[: math.prod(size)].view(tuple(size)) for section, size in zip(sections, sizes)]

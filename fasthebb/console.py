@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
+    from rich.console import RichCast
     from rich.progress import Progress
 
 T = TypeVar("T")
@@ -40,6 +41,10 @@ class Console:
     def warn(self, text: str) -> None:
         """Print one warning on stderr."""
         _write_line(sys.stderr, f"warning: {text}")
+
+    def error(self, text: str) -> None:
+        """Print one line that says what failed, on stderr."""
+        _write_line(sys.stderr, f"error: {text}")
 
     @overload
     def progress(self, source: int, description: str, *, total: int | None = None) -> Iterator[int]: ...
@@ -73,6 +78,13 @@ class Console:
         else:
             _write_line(sys.stdout, _plain_table(title, columns, cells, numeric))
 
+    def rich(self, renderable: RichCast) -> None:
+        """Print something that rich knows how to draw, on stdout."""
+        from rich.console import Console as Terminal
+
+        width = None if sys.stdout.isatty() else 140
+        Terminal(file=sys.stdout, width=width).print(renderable)
+
     def _lines(self, items: Iterable[T], description: str, meter: _Meter) -> Iterator[T]:
         due = FIRST_LINE
         meter.start()
@@ -86,7 +98,9 @@ class Console:
             _write_line(sys.stderr, f"{description}: {meter.done} done in {_clock(meter.elapsed())}")
 
     def _bar(self, items: Iterable[T], description: str, meter: _Meter) -> Iterator[T]:
-        bars = self._bars = self._bars or _start_bars()
+        if self._bars is None:
+            self._bars = _start_bars()
+        bars = self._bars
         task = bars.add_task(description, total=meter.total, note="")
         self._open += 1
         meter.start()

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-PathLike = str | os.PathLike[str]
+AnyPath = str | os.PathLike[str]
 
 
-def atomic_write(path: PathLike, data: bytes | str) -> None:
+def atomic_write(path: AnyPath, data: bytes | str) -> None:
     """Write `data` (a string as UTF-8) to `path`, which holds either its old or all of its new content at any moment.
 
     Raises OSError where the folder is missing or cannot be written; then nothing is left behind.
@@ -25,7 +25,7 @@ def atomic_write(path: PathLike, data: bytes | str) -> None:
     atomic_save(path, write)
 
 
-def atomic_save(path: PathLike, write: Callable[[BinaryIO], None]) -> None:
+def atomic_save(path: AnyPath, write: Callable[[BinaryIO], None]) -> None:
     """Let `write` fill a file that takes the place of `path` only once it is whole and on the disk.
 
     The bytes go aside into the same folder (`.NAME.PID.part`), then fsync, rename, fsync of the folder. Whatever
@@ -47,7 +47,7 @@ def atomic_save(path: PathLike, write: Callable[[BinaryIO], None]) -> None:
     _remove_orphans(path)
 
 
-def append_line(path: PathLike, text: str) -> None:
+def append_line(path: AnyPath, text: str) -> None:
     """Append `text` as one line, in one write; a line that a crash cut short before it is ended first.
 
     Raises ValueError if `text` holds a line break, OSError where the file cannot be written.
@@ -63,7 +63,7 @@ def append_line(path: PathLike, text: str) -> None:
 
 
 @contextlib.contextmanager
-def lock(folder: PathLike) -> Iterator[None]:
+def lock(folder: AnyPath) -> Iterator[None]:
     """Hold `folder` (made if missing) for this process alone while the block runs.
 
     A flock on `folder/.lock`: it ends with the process, however that ends, so the file may stay without harm.

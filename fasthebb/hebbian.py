@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fasthebb.attached import Layer, sum_dtype
+from fasthebb.attached import Layer, restore, sum_dtype
 from fasthebb.buffer import Buffer
 from fasthebb.matching import match
 from fasthebb.rules.base import Rule
@@ -66,7 +66,6 @@ class Hebbian:
         self._order: list[Layer] = []
         self._groups: list[tuple[Buffer, list[Layer]]] = []
         self._sums: dict[Layer, Sums] = {}
-        self._unchecked: list[Tensor] = []
         self._hooks = [
             layer.module.register_forward_hook(self._listener(layer), with_kwargs=True) for layer in self._layers
         ]
@@ -91,22 +90,42 @@ class Hebbian:
             FloatingPointError: a layer's update is not finite; all updates of this step are 0 then.
         """
         self._require_calls()
-        with torch.no_grad():
+        layers = [layer for layer in self._layers if layer.active]
+        with torch.inference_mode(False), torch.no_grad():
             for buffer, _ in self._groups:
                 buffer.reduce()
-            broken = self._write(local, gradient)
-            self._guard(broken)
-            for layer in self._layers:
-                layer.remember(self._sums[layer], broken.any())
+            written: set[nn.Parameter] = set()
+            flags = []
+            for layer in layers:  # tied weights add up
+                flags.append(layer.write(self._sums[layer], -local, 1.0 if layer.weight in written else gradient))
+                written.add(layer.weight)
+            broken = self._guard(layers, flags)
+            for layer in layers:
+                layer.remember(self._sums[layer], broken)
         self._begin()
         self.steps += 1
+
+    def focus(self, name: str | None) -> None:
+        """Let one layer alone learn, or all of them again with None: the others neither listen nor are written.
+
+        Raises:
+            ValueError: no attached layer has that name.
+        """
+        if name is not None and name not in self.layers:
+            raise ValueError(f"{name!r} is not attached; there are {', '.join(self.layers)}")
+        for layer in self._layers:
+            layer.active = name is None or layer.name == name
+            if not layer.active:
+                layer.weight.grad = None  # an optimizer leaves it alone
 
     def detach(self) -> None:
         """Take the hooks off: the model is plain again, with its weights as trained."""
         for hook in self._hooks:
             hook.remove()
-        self._hooks, self._groups, self._sums = [], [], {}
-        _attached.difference_update(layer.module for layer in self._layers)
+        if self._hooks:
+            _attached.difference_update(layer.module for layer in self._layers)
+        self._hooks = []
+        self._forget()
 
     def summary(self) -> Summary:
         """A table of the attached layers: rule, units, fan-in, dead units, norms of weight and last update."""
@@ -124,13 +143,9 @@ class Hebbian:
         Raises:
             ValueError: it belongs to other layers or other rules.
         """
-        mine = {layer.name: sorted(layer.state) for layer in self._layers}
-        theirs = {name: sorted(memory) for name, memory in state["layers"].items()}
-        if mine != theirs:
-            raise ValueError(f"The state is of layers {theirs}, this handle has {mine}; attach the same rules first")
-        for layer in self._layers:
-            memory = state["layers"][layer.name]
-            layer.state = {name: memory[name].to(value.device, value.dtype) for name, value in layer.state.items()}
+        if not {"layers", "steps"} <= state.keys():
+            raise ValueError(f"This is not what state_dict() returned: it holds {', '.join(state) or 'nothing'}")
+        restore(self._layers, state["layers"])
         self.steps = int(state["steps"])
         self._forget()
 
@@ -140,19 +155,23 @@ class Hebbian:
         Raises:
             FloatingPointError: naming rank, layer and likely cause.
         """
-        pending, self._unchecked = self._unchecked, []
-        for broken in pending:
-            self._raise_if(broken)
+        complaints = [layer.complaint() for layer in self._ordered()]
+        for layer in self._layers:
+            layer.broken = None
+        for complaint in filter(None, complaints):
+            raise FloatingPointError(complaint)
 
     def _listener(self, layer: Layer) -> Any:
         def listen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
-            if not module.training:
+            if module is not layer.module or not module.training:  # a copy of the model keeps the hook
+                return
+            if layer not in self._order:
+                self._order.append(layer)
+            if not layer.active:
                 return
             x = args[0] if args else kwargs["input"]
             with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
                 layer.listen(self._sums_of(layer), x.detach(), out.detach(), self.signal)
-            if layer not in self._order:
-                self._order.append(layer)
 
         return listen
 
@@ -160,8 +179,8 @@ class Hebbian:
         return self._order + [layer for layer in self._layers if layer not in self._order]
 
     def _require_calls(self) -> None:
-        silent = [layer.name for layer in self._layers if not layer.calls]
-        if len(silent) == len(self._layers):
+        silent = [layer.name for layer in self._layers if layer.active and not layer.calls]
+        if not any(layer.calls for layer in self._layers):
             raise ValueError(
                 "write_grad() without a forward in training mode since the last one: call model.train() and run a batch"
             )
@@ -171,44 +190,19 @@ class Hebbian:
                 "or in eval mode): map it to None in attach()"
             )
 
-    def _write(self, local: float, gradient: float) -> Tensor:
-        # Returns which [ranks, layers] were not finite, in the order of self._layers.
-        written: set[nn.Parameter] = set()
-        for layer in self._layers:
-            sums, weight = self._sums[layer], layer.weight
-            keep = 1.0 if weight in written else gradient  # tied weights add up
-            layer.write(sums, -local, keep)
-            written.add(weight)
-        device = self._layers[0].module.weight.device
-        late = torch.stack([cast("Tensor", layer.update).to(device) for layer in self._layers]).isfinite().logical_not()
-        column = {layer: buffer.broken[:, i] for buffer, layers in self._groups for i, layer in enumerate(layers)}
-        early = torch.stack([column[layer].to(device) for layer in self._layers], dim=1) != 0
-        return early | (late & ~early.any(dim=0))
-
-    def _guard(self, broken: Tensor) -> None:
-        if broken.device.type == "cpu":
-            if broken.any():
-                for parameter in self.parameters():
-                    cast("Tensor", parameter.grad).zero_()
-                self._begin()
-                self._raise_if(broken)
-            return
-        for parameter in self.parameters():
-            grad = cast("Tensor", parameter.grad)
-            grad.masked_fill_(broken.any().to(grad.device), 0)
-        self._unchecked = [self._unchecked[0] | broken if self._unchecked else broken]
-
-    def _raise_if(self, broken: Tensor) -> None:
-        if not broken.any():
-            return
-        first = next(layer for layer in self._ordered() if broken[:, self._layers.index(layer)].any())
-        ranks = broken[:, self._layers.index(first)].nonzero().flatten().tolist()
-        where = f"on rank {ranks[0]}, " if len(broken) > 1 and len(ranks) < len(broken) else ""
-        if first.module.weight.isfinite().all():
-            cause = "its input holds NaN or Inf, or its update overflows: check the images, or lower the learning rate"
-        else:
-            cause = "its weights are not finite: lower the learning rate and start from the last good checkpoint"
-        raise FloatingPointError(f"The update is not finite {where}in layer {first.name!r}: {cause}")
+    def _guard(self, layers: list[Layer], flags: list[Tensor]) -> Tensor:
+        # Whether any update of this step was not finite, []; then all of them are 0, and on a CPU this raises.
+        device = layers[0].weight.device
+        broken = torch.stack([flag.any().to(device) for flag in flags]).any()
+        on_cpu = device.type == "cpu"
+        if on_cpu and not broken:
+            return broken
+        for layer in layers:
+            cast("Tensor", layer.weight.grad).masked_fill_(broken.to(layer.weight.device), 0)
+        if on_cpu:
+            self._begin()
+            self.check()
+        return broken
 
     def _begin(self) -> None:
         for buffer, _ in self._groups:
@@ -222,10 +216,18 @@ class Hebbian:
             layer.calls = 0
 
     def _sums_of(self, layer: Layer) -> Sums:
-        sums, weight = self._sums.get(layer), layer.weight
-        if sums is None or sums.numerator.device != weight.device or sums.numerator.dtype != sum_dtype(weight):
+        begins = not any(other.calls for other in self._layers)
+        if not all(self._has_sums(other) for other in (self._layers if begins else [layer])):
+            if not begins:
+                raise ValueError(f"{layer.name!r} changed device or number format in mid-step: call write_grad() first")
             self._allocate()
         return self._sums[layer]
+
+    def _has_sums(self, layer: Layer) -> bool:
+        sums, weight = self._sums.get(layer), layer.weight
+        if sums is None:
+            return False
+        return sums.numerator.device == weight.device and sums.numerator.dtype == sum_dtype(weight)
 
     def _allocate(self) -> None:
         self._forget()

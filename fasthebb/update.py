@@ -29,14 +29,15 @@ class Sums:
     """What a layer's batches add up to; views of the flat buffer that ranks reduce.
 
     numerator [G, C, K] without the part of a diagonal decay, which is kept apart as decay [G, C]; norm [G, C];
-    count [] samples × locations; stats by name. A fresh numerator holds garbage, not yet zeros; `decays` says whether a
-    diagonal decay was ever added.
+    count [] samples × locations; broken [ranks] not 0 where a rank's sums are not finite; stats by name. A fresh
+    numerator holds garbage, not yet zeros; `decays` says whether a diagonal decay was ever added.
     """
 
     numerator: Tensor
     decay: Tensor
     norm: Tensor
     count: Tensor
+    broken: Tensor
     stats: dict[str, Tensor] = field(default_factory=dict)
     fresh: bool = True
     decays: bool = False

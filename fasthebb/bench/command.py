@@ -1,0 +1,38 @@
+"""`fasthebb bench`: how long a step takes and how much memory, against what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fasthebb.bench.run import run as measure
+from fasthebb.console import Console
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Time a training step of the six-layer net, and the peak memory of VGG's convolutional part.
+
+    Args:
+        rounds: steps of each kind, in turn; the least counts.
+        batch_size: images a step.
+        width: units of every hidden layer, relative to the published net.
+        device: cpu or cuda.
+        naive: also time the naive scheme (a minute).
+        memory: also measure peak memory.
+        out: a JSON file for the figures.
+    """
+
+    rounds: int = 9
+    batch_size: int = 64
+    width: float = 1.0
+    device: str = "cpu"
+    naive: bool = True
+    memory: bool = True
+    out: Path | None = None
+
+
+def run(options: BenchOptions, console: Console) -> None:
+    """Measure and print; the machine should be quiet."""
+    console.say("measuring: keep the machine quiet")
+    measure(**vars(options))

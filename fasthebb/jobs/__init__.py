@@ -1,0 +1,1 @@
+"""What a command does: options in, a run folder out."""

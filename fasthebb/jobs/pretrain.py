@@ -1,0 +1,82 @@
+"""`fasthebb pretrain`: a net's hidden layers, trained on images alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from fasthebb.console import Console
+from fasthebb.hebbian import attach
+from fasthebb.jobs.options import PretrainOptions, forward_of, plain, rule_name
+from fasthebb.jobs.setup import Net, all_but, head_of, load_data, set_aside, statistics, write_net
+from fasthebb.training import checkpoint
+from fasthebb.training.loop import device_of, place
+from fasthebb.training.pretrain import pretrain
+from fasthebb.training.run import RunFolder
+
+
+def run(options: PretrainOptions, console: Console) -> None:
+    """Pre-train a net into a run folder.
+
+    Raises:
+        ValueError: an option does not fit the data or the folder.
+        FloatingPointError: an update is not finite.
+        Interrupted: a signal came; the run resumes.
+    """
+    if options.forward == "auto":
+        options = replace(options, forward=forward_of(options.rule))
+    if not options.lr > 0:
+        raise ValueError(f"lr={options.lr}: the learning rate must be above 0")
+    device = device_of(options.device)
+    with RunFolder(options.out, plain(options), resume=options.resume, console=console) as folder:
+        dataset = load_data(
+            options.data,
+            image_size=options.image_size,
+            max_bad=options.max_bad,
+            data_dir=options.data_dir,
+            console=console,
+        )
+        mean, std = statistics(dataset)
+        checkpoint.seed_everything(options.seed)
+        net = Net(
+            dataset=dataset.name,
+            data=options.data,
+            classes=dataset.classes,
+            mean=mean,
+            std=std,
+            image_size=options.image_size,
+            model=options.model,
+            width=options.width,
+            forward=options.forward,
+            twin="hebbian",
+            head="",
+            rule=rule_name(options.rule),
+            validation=options.validation,
+            seed=options.seed,
+        )
+        model = place(net.build(), device)
+        net = replace(net, head=head_of(model, options.head))
+        hebb = attach(model, {net.head: None, "*": options.rule})
+        aside = set_aside(dataset, options.validation, options.seed)
+        images = all_but(aside, len(dataset.train))
+        loader = net.loader(dataset.train, options.batch_size, device, indices=images, seed=options.seed)
+        folder.write_config()
+        write_net(folder.path, net)
+        folder.log(
+            f"{dataset.name}: {len(images)} images without labels, {len(hebb.layers)} layers by {net.rule}, "
+            f"forward {net.forward}"
+        )
+        history = pretrain(
+            model,
+            hebb,
+            loader,
+            torch.optim.SGD(hebb.parameters(), lr=options.lr),
+            epochs=options.epochs,
+            order=options.order,
+            max_steps=options.max_steps,
+            watcher=folder.watcher(net.plain(), options.checkpoint_steps),
+        )
+        folder.finish(model, net.plain())
+        folder.log(f"pre-trained in {history[-1]['seconds']:.1f} s: {folder.path}")
+        console.rich(hebb.summary())

@@ -1,0 +1,36 @@
+"""Nets of the published experiments, each as a Hebbian and a backprop twin sharing state-dict keys."""
+
+from fasthebb.models.blocks import (
+    FORWARDS,
+    TWINS,
+    UnitNorm,
+    VariancePreservingBatchNorm1d,
+    VariancePreservingBatchNorm2d,
+    activation,
+)
+from fasthebb.models.order import call_order, trainable_layers
+from fasthebb.models.registry import NETS, build, head_name
+from fasthebb.models.sixlayer import SixLayer, sixlayer
+from fasthebb.models.vae import VAE, vae, vae_loss
+from fasthebb.models.vgg import VGG, vgg
+
+__all__ = [
+    "FORWARDS",
+    "NETS",
+    "TWINS",
+    "VAE",
+    "VGG",
+    "SixLayer",
+    "UnitNorm",
+    "VariancePreservingBatchNorm1d",
+    "VariancePreservingBatchNorm2d",
+    "activation",
+    "build",
+    "call_order",
+    "head_name",
+    "sixlayer",
+    "trainable_layers",
+    "vae",
+    "vae_loss",
+    "vgg",
+]

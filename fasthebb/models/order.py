@@ -1,0 +1,34 @@
+"""Which layers of a model can be trained, and in which order it calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fasthebb.layers import LAYERS
+
+
+def trainable_layers(model: nn.Module) -> tuple[str, ...]:
+    """Names of the Linear and Conv layers, in module order."""
+    return tuple(name for name, module in model.named_modules() if isinstance(module, LAYERS))
+
+
+def call_order(model: nn.Module, names: Sequence[str], x: Tensor) -> tuple[str, ...]:
+    """Those of the named modules that a forward of x calls, in the order of their first call; modes are kept."""
+    called: list[str] = []
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.append(name)) for name in names
+    ]
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes.items():
+            module.training = training
+    return tuple(dict.fromkeys(called))

@@ -1,0 +1,1 @@
+"""The semi-supervised study: results, figures and the report page."""

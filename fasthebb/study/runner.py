@@ -1,0 +1,129 @@
+"""`fasthebb study`: methods × budgets × seeds, cell by cell, then tables and a report."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasthebb.console import Console
+from fasthebb.data.labels import parse_budget
+from fasthebb.environment import hardware
+from fasthebb.evaluation.results import Record, load, save, summarise
+from fasthebb.files import atomic_save
+from fasthebb.jobs.options import plain
+from fasthebb.jobs.setup import load_data, statistics
+from fasthebb.models.blocks import one_of
+from fasthebb.study.cells import Bench, base_net, first_filters, hebbian, random_features, scratch
+from fasthebb.study.options import BASELINES, StudyOptions
+from fasthebb.study.report import write_report
+from fasthebb.study.verdict import headline, shown
+from fasthebb.training.loop import device_of
+from fasthebb.training.run import RunFolder, read_config, read_metrics
+
+
+def run(options: StudyOptions, console: Console) -> Path:
+    """Run or resume a study; returns its report.
+
+    Raises:
+        ValueError: an option does not fit the data or the folder.
+        Interrupted: a signal came; the study resumes with the cells that are left.
+    """
+    _check(options)
+    device = device_of(options.device)
+    with RunFolder(options.out, plain(options), resume=options.resume, console=console) as folder:
+        dataset = load_data(
+            options.data,
+            image_size=options.image_size,
+            max_bad=options.max_bad,
+            data_dir=options.data_dir,
+            console=console,
+        )
+        mean, std = statistics(dataset)
+        nets = {seed: base_net(options, dataset, mean, std, seed) for seed in options.seeds}
+        benches = [Bench(options, dataset, folder, device, net, seed) for seed, net in nets.items()]
+        for bench in benches:
+            assert bench.budgets  # a budget that does not fit fails before anything is trained
+        folder.write_config()
+        records: list[Record] = []
+        for bench in benches:
+            for method in options.methods:
+                records += _method(method)(bench, method)
+                save(folder.path, records, hardware())
+        _keep_filters(benches[0])
+        report = rebuild(folder.path)
+        console.say(headline(records, shown(summarise(records))))
+        folder.log(f"report: {report}")
+    show(records, console)
+    return report
+
+
+def show(records: list[Record], console: Console) -> None:
+    """Print the main table: methods × budgets, mean ± half width of the 95 % t-interval."""
+    rows = shown(summarise(records))
+    budgets = sorted({row.labels for row in rows})
+    cells = {(row.name, row.labels): str(row.top1) for row in rows}
+    names = dict.fromkeys(row.name for row in rows)
+    table = [(name, *(cells.get((name, labels), "–") for labels in budgets)) for name in names]
+    columns = ("top-1 %", *(f"{labels} labels" for labels in budgets))
+    console.table(f"{records[0].dataset}: mean ± 95 % t-interval over seeds", columns, table)
+
+
+def rebuild(folder: Path) -> Path:
+    """Write the report of a study's folder from what the folder holds."""
+    records, environment = load(folder)
+    config = read_config(folder)
+    first_seed = config["seeds"][0]
+    curves = {p.name: list(read_metrics(p)) for p in sorted((folder / "cells").glob(f"*-s{first_seed}"))}
+    command = ["fasthebb", "study", "--config", str(folder / "config.yaml"), "--out", f"{folder}-again"]
+    return write_report(
+        folder,
+        records,
+        title=f"{records[0].dataset}: few labels",
+        filters=_read_filters(folder),
+        curves={name: rows for name, rows in curves.items() if rows and name.startswith("pretrain")},
+        usage={},
+        environment={**environment, "model": config["model"], "width": config["width"], "seeds": config["seeds"]},
+        commands=[shlex.join(command)],
+    )
+
+
+def _check(options: StudyOptions) -> None:
+    for name, given in (("methods", options.methods), ("budgets", options.budgets), ("seeds", options.seeds)):
+        if not given:
+            raise ValueError(f"{name} is empty: name at least one")
+        if len(set(given)) < len(given):
+            raise ValueError(f"{name} {', '.join(map(str, given))}: each may stand there once")
+    for method in options.methods:
+        one_of("method", method, [*options.rules, *BASELINES])
+    for text in options.budgets:
+        parse_budget(text)
+    for name, rate in {**options.rates, "lr": options.lr, "finetune_lr": options.finetune_lr}.items():
+        if not rate > 0:
+            raise ValueError(f"{name}={rate}: a learning rate must be above 0")
+
+
+def _method(name: str) -> Callable[[Bench, str], list[Record]]:
+    return {"random": random_features, "scratch": scratch}.get(name, hebbian)
+
+
+def _keep_filters(bench: Bench) -> None:
+    largest = max(bench.budgets)
+    cells = {name.upper(): f"pretrain-{name}" for name in bench.options.methods if name not in BASELINES}
+    if "scratch" in bench.options.methods:
+        cells[f"scratch, {largest} labels"] = f"scratch-backprop-{largest}"
+    found = {name: first_filters(bench, cell) for name, cell in cells.items()}
+    kept = {name: filters for name, filters in found.items() if filters is not None}
+    atomic_save(bench.folder.path / "filters.npz", lambda file: np.savez(file, **kept))
+
+
+def _read_filters(folder: Path) -> dict[str, NDArray[Any]]:
+    file = folder / "filters.npz"
+    if not file.exists():
+        return {}
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}

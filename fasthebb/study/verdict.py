@@ -1,0 +1,169 @@
+"""What the records say, in words: which rows a table shows, which cells lead, and how Hebbian training compares.
+
+A row is Hebbian if a rule trained it: `Record.rule` is neither empty nor "none", and the method is neither random nor
+from scratch. Comparisons pair the seeds, since a seed fixes the labels; a difference is clear if its 95 % t-interval
+leaves out zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fasthebb.evaluation.results import Difference, Estimate, Key, Record, Summary, count, paired
+
+
+@dataclass(frozen=True)
+class Contest:
+    """At one budget, the best Hebbian row, the best row it is measured against, and the difference in points."""
+
+    ours: Summary
+    theirs: Summary
+    gap: Difference
+
+    @property
+    def outcome(self) -> str:
+        """Where our mean lies and how sure that is, with {} for what it is measured against."""
+        if math.isnan(self.gap.estimate.half_width):
+            return f"{_side(self.gap.estimate.mean)} {{}} (no interval)"
+        return f"clearly {_side(self.gap.estimate.mean)} {{}}" if self.gap.clear else "not distinguishable from {}"
+
+
+def hebbian(row: Summary) -> bool:
+    """Whether a Hebbian rule trained the features of this row."""
+    name = row.method.lower()
+    return row.rule.lower() not in ("", "-", "none") and "random" not in name and not scratch(row)
+
+
+def scratch(row: Summary) -> bool:
+    """Whether this row is supervised training from scratch: its method's name says so."""
+    return "scratch" in row.method.lower()
+
+
+def shown(rows: Sequence[Summary]) -> list[Summary]:
+    """The rows of the main table: everything end to end, and of the probes of a method one depth for all budgets.
+
+    That depth has the highest mean over those budgets at which every depth was probed; baselines choose theirs alike.
+    """
+    best: dict[tuple[str, str], int] = {}
+    for method in dict.fromkeys((row.method, row.rule) for row in rows if row.depth is not None):
+        probes = [row for row in rows if (row.method, row.rule) == method and row.depth is not None and row.n]
+        depths = sorted({row.depth for row in probes if row.depth is not None})
+        shared = {row.labels for row in probes}
+        for depth in depths:
+            shared &= {row.labels for row in probes if row.depth == depth}
+        means = {
+            depth: math.fsum(row.top1.mean for row in probes if row.depth == depth and row.labels in shared)
+            for depth in depths
+        }
+        if means:
+            best[method] = max(means, key=means.__getitem__)
+    return [row for row in rows if row.depth is None or row.depth == best.get((row.method, row.rule))]
+
+
+def marks(records: Sequence[Record], rows: Sequence[Summary]) -> dict[tuple[Key, int], str]:
+    """At each budget the row with the highest top-1 is "best"; one that is not clearly below it is a "tie"."""
+    found: dict[tuple[Key, int], str] = {}
+    for labels in {row.labels for row in rows}:
+        cells = [row for row in rows if row.labels == labels and row.n]
+        if not cells:
+            continue
+        best = max(cells, key=lambda row: row.top1.mean)
+        for row in cells:
+            gap = difference(records, best, row)
+            if row is best:
+                found[row.key, labels] = "best"
+            elif not math.isnan(gap.estimate.half_width) and not gap.clear:
+                found[row.key, labels] = "tie"
+    return found
+
+
+def difference(records: Sequence[Record], a: Summary, b: Summary) -> Difference:
+    """Top-1 of `a` minus `b` at `a`'s budget, paired by seed; without a common seed the means alone, no interval."""
+    for gap in paired(records, a.key, b.key):
+        if gap.labels == a.labels:
+            return gap
+    return Difference(a.labels, {}, Estimate(a.top1.mean - b.top1.mean, math.nan))
+
+
+def contests(records: Sequence[Record], rows: Sequence[Summary]) -> list[Contest]:
+    """The best Hebbian row against the best from-scratch row, budget by budget, where both were measured.
+
+    Without any from-scratch row, against the best row of no Hebbian rule.
+    """
+    found = []
+    others = [row for row in rows if scratch(row)] or [row for row in rows if not hebbian(row)]
+    for labels in sorted({row.labels for row in rows}):
+        ours = _best(row for row in rows if hebbian(row) and row.labels == labels)
+        theirs = _best(row for row in others if row.labels == labels)
+        if ours and theirs:
+            found.append(Contest(ours, theirs, difference(records, ours, theirs)))
+    return found
+
+
+def headline(records: Sequence[Record], rows: Sequence[Summary]) -> str:
+    """What the table shows, in two or three sentences; the smallest budget first, and no kinder than the numbers."""
+    fights = contests(records, rows)
+    if fights:
+        return " ".join([_first(fights[0]), *_rest(fights)])
+    measured = [row for row in rows if row.n]
+    if not measured:
+        return "No accuracy was measured yet."
+    fewest = min(row.labels for row in measured)
+    best = max((row for row in measured if row.labels == fewest), key=lambda row: row.top1.mean)
+    return f"At {count(fewest)} labels {best.name} leads with {best.top1} %; nothing to compare it with was measured."
+
+
+def signed(gap: Estimate) -> str:
+    """A difference with its sign and, where known, the half width of its interval."""
+    words = f"{gap.mean:+.1f}".replace("-", "−")
+    return words if math.isnan(gap.half_width) else f"{words} ± {gap.half_width:.1f}"
+
+
+def _first(fight: Contest) -> str:
+    ours, theirs, gap = fight.ours, fight.theirs, round(fight.ours.top1.mean - fight.theirs.top1.mean, 1)
+    where, against = f"At {count(ours.labels)} labels", _against(theirs)
+    if gap > 0:
+        said = f"{where} {ours.name} reaches {ours.top1} %, {gap:.1f} points above {against}"
+    else:
+        behind = f"{-gap:.1f} points below" if gap < 0 else "level with it"
+        best = f"the best of them, {ours.name}, reaches {ours.top1} %, {behind}"
+        said = f"{where} no Hebbian method beats {against}: {best}"
+    said += f" ({theirs.name}: {theirs.top1} %)."
+    if math.isnan(fight.gap.estimate.half_width):
+        return f"{said} Fewer than two seeds measured both, so how sure that is cannot be said."
+    sure = "." if fight.gap.clear else ", an interval that includes zero."
+    pairs = len(fight.gap.by_seed)
+    return f"{said} Paired over {pairs} seeds the difference is {signed(fight.gap.estimate)} points{sure}"
+
+
+def _rest(fights: Sequence[Contest]) -> list[str]:
+    if len(fights) < 2:
+        return []
+    outcomes: dict[str, list[str]] = {}
+    for fight in fights:
+        outcomes.setdefault(fight.outcome, []).append(count(fight.ours.labels))
+    against = _against(fights[0].theirs)
+    if len(outcomes) == 1:
+        return [f"At every budget the best Hebbian method is {fights[0].outcome.format(against)}."]
+    parts: list[str] = []
+    for outcome, labels in outcomes.items():
+        parts.append(f"{outcome.format('it' if parts else against)} at {_listed(labels)}{'' if parts else ' labels'}")
+    return [f"Budget by budget, the best Hebbian method is {'; '.join(parts)}."]
+
+
+def _against(theirs: Summary) -> str:
+    return "training from scratch" if scratch(theirs) else "the best method without a Hebbian rule"
+
+
+def _best(rows: Iterable[Summary]) -> Summary | None:
+    return max((row for row in rows if row.n), key=lambda row: row.top1.mean, default=None)
+
+
+def _side(gap: float) -> str:
+    return "above" if gap > 0 else "below" if gap < 0 else "level with"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

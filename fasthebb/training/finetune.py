@@ -1,0 +1,121 @@
+"""Supervised training: end to end or of the head alone, on the images of a label budget, and from scratch alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fasthebb.models import head_name
+from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
+
+
+def finetune(
+    model: nn.Module,
+    loader: Any,
+    *,
+    epochs: int,
+    lr: float,
+    head_only: bool = False,
+    head: str | None = None,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+    max_steps: int | None = None,
+    validation: Iterable[tuple[Tensor, Tensor]] | None = None,
+    watcher: Watcher | None = None,
+) -> History:
+    """Train a classifier by backpropagation: SGD with Nesterov momentum, its rate halved ten times in the second half.
+
+    Args:
+        model: on the device to train on.
+        loader: gives (x, labels) of the label budget, and of nothing else.
+        head_only: train the head on frozen features: everything else stays in eval mode.
+        head: name of the classifying layer; the last Linear by default.
+        max_steps: end after so many steps.
+        validation: batches measured after every epoch, for the curves; nothing is ever selected on them.
+
+    Returns:
+        One record an epoch: epoch, step, seconds, lr, loss, accuracy and, with validation, val_accuracy, in percent.
+
+    Raises:
+        ValueError: no such head, or nothing to train on.
+        FloatingPointError: the loss is not finite.
+    """
+    device = next(model.parameters()).device
+    plan = Plan(len(loader), epochs, max_steps)
+    trained = _trained(model, head or head_name(model), head_only)
+    optimizer = torch.optim.SGD(trained, lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay)
+
+    def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float | Tensor]:
+        for group in optimizer.param_groups:
+            group["lr"] = lr * schedule(number, plan.total)
+        x, labels = x.to(device), labels.to(device)
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            scores = model(x)
+            loss = F.cross_entropy(scores, labels)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is {loss.item()} in step {number + 1}: lower the learning rate {lr}, or check the images"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return {"loss": loss.detach(), "accuracy": (scores.argmax(1) == labels).float().mean() * 100}
+
+    def after_epoch(number: int) -> dict[str, float]:
+        record = {"lr": lr * schedule(number, plan.total)}
+        if validation is not None:
+            record["val_accuracy"] = accuracy(model, validation)
+            _mode(model, head or head_name(model), head_only)
+        return record
+
+    _mode(model, head or head_name(model), head_only)
+    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
+    return train(
+        loader, plan, step, parts=parts, after_epoch=after_epoch, watcher=watcher, description="finetune"
+    ).history
+
+
+def schedule(number: int, total: int) -> float:
+    """The factor of the learning rate at a step: 1 in the first half, then halved at each twentieth of the stage.
+
+    PROTOCOL's schedule (20 epochs, halved at each of the last ten), stretched to any length.
+    """
+    return float(0.5 ** max(0, 20 * number // total - 9))
+
+
+def accuracy(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], k: int = 1) -> float:
+    """Top-k accuracy in percent, in eval mode; the mode is left at eval."""
+    return accuracies(model, loader, (k,))[0]
+
+
+def accuracies(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], ks: tuple[int, ...]) -> list[float]:
+    """Top-k accuracies in percent for every k, in eval mode; the mode is left at eval."""
+    device = next(model.parameters()).device
+    model.eval()
+    hits, images = torch.zeros(len(ks), dtype=torch.float64), 0
+    with torch.no_grad():
+        for x, labels in loader:
+            scores, labels = model(x.to(device)), labels.to(device)
+            ranked = scores.topk(min(max(ks), scores.shape[1]), dim=1).indices == labels[:, None]
+            hits += torch.tensor([float(ranked[:, :k].any(dim=1).sum()) for k in ks], dtype=torch.float64)
+            images += len(labels)
+    if not images:
+        raise ValueError("There are no images to measure accuracy on")
+    return (100 * hits / images).tolist()
+
+
+def _trained(model: nn.Module, head: str, head_only: bool) -> list[nn.Parameter]:
+    modules = dict(model.named_modules())
+    if head not in modules:
+        raise ValueError(f"The model has no layer {head!r} to be its head; it has {', '.join(filter(None, modules))}")
+    return list(modules[head].parameters() if head_only else model.parameters())
+
+
+def _mode(model: nn.Module, head: str, head_only: bool) -> None:
+    model.train(not head_only)
+    if head_only:
+        model.get_submodule(head).train()

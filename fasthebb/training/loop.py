@@ -1,0 +1,189 @@
+"""The loop that every training stage runs, and who may watch it.
+
+A stage is `phases` × `epochs` passes over a loader, cut at `max_steps` a phase. Where it stands is one number, the
+step: the order of images follows from seed and epoch, so a stage resumes in the middle of an epoch, exactly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+History = list[dict[str, float]]
+Batch = tuple[Tensor, Tensor]
+
+
+class Stateful(Protocol):
+    """What a checkpoint can hold: a module, an optimizer, a Hebbian handle."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Any) -> Any: ...
+
+
+@dataclass
+class Progress:
+    """How far a stage is: steps done, seconds spent, finished epochs' records, sums of the one under way."""
+
+    step: int = 0
+    seconds: float = 0.0
+    history: History = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+class Watcher:
+    """Sees a stage go by; this one does nothing, a run folder's writes checkpoints and metrics."""
+
+    def restore(self, parts: Mapping[str, Stateful]) -> Progress:  # noqa: ARG002
+        """Put `parts` where an earlier run left them, and say how far that was."""
+        return Progress()
+
+    def stepped(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
+        """Called after every step; may save, and may raise to end the stage."""
+
+    def finished(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
+        """Called at the end of the stage."""
+
+    def epoch(self, record: dict[str, float]) -> None:
+        """Called with the record of every finished epoch."""
+
+    def steps(self, steps: range, description: str) -> Iterable[int]:  # noqa: ARG002
+        """The same steps, shown to whoever looks on."""
+        return steps
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which step is which batch: `phases` times `epochs` passes of `batches`, at most `max_steps` a phase."""
+
+    batches: int
+    epochs: int
+    max_steps: int | None = None
+    phases: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batches < 1:
+            raise ValueError("The loader gives no batch; give it at least two images")
+        if self.epochs < 1:
+            raise ValueError(f"epochs={self.epochs}: train for at least one epoch")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps={self.max_steps}: take at least one step")
+
+    @property
+    def per_phase(self) -> int:
+        """Steps of one phase."""
+        full = self.epochs * self.batches
+        return full if self.max_steps is None else min(full, self.max_steps)
+
+    @property
+    def total(self) -> int:
+        """Steps of all phases."""
+        return self.phases * self.per_phase
+
+    def place(self, step: int) -> tuple[int, int, int]:
+        """Phase, epoch within it, and batch within that, of a step counted from 0."""
+        phase, inside = divmod(step, self.per_phase)
+        return phase, inside // self.batches, inside % self.batches
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether the step is the last of its epoch or phase."""
+        inside = step % self.per_phase + 1
+        return inside % self.batches == 0 or inside == self.per_phase
+
+
+def train(
+    loader: Any,
+    plan: Plan,
+    step: Callable[[int, Tensor, Tensor], Mapping[str, float | Tensor]],
+    *,
+    parts: Mapping[str, Stateful],
+    after_epoch: Callable[[int], Mapping[str, float]] | None = None,
+    watcher: Watcher | None = None,
+    description: str = "train",
+) -> Progress:
+    """Run a stage: `step(number, x, labels)` on every batch, means of what it returns in an epoch's record.
+
+    Args:
+        loader: gives (x, labels); with `batches(epoch, start)` it can resume inside an epoch.
+        parts: what a checkpoint holds, by name.
+        after_epoch: more entries for the record of the epoch that ended with a given step.
+    """
+    watcher = watcher or Watcher()
+    progress = watcher.restore(parts)
+    batches = _batches(loader, plan, progress.step)
+    for number in watcher.steps(range(progress.step, plan.total), description):
+        x, labels = next(batches)
+        began = time.perf_counter()
+        for name, value in step(number, x, labels).items():
+            progress.sums[name] = progress.sums.get(name, 0.0) + float(value) * len(x)
+        progress.sums["images"] = progress.sums.get("images", 0.0) + len(x)
+        progress.seconds += time.perf_counter() - began
+        progress.step = number + 1
+        if plan.ends_epoch(number):
+            progress.history.append(_record(plan, number, progress, after_epoch))
+            progress.sums = {}
+            watcher.epoch(progress.history[-1])
+        watcher.stepped(parts, progress)
+    watcher.finished(parts, progress)
+    return progress
+
+
+def _record(
+    plan: Plan, number: int, progress: Progress, after_epoch: Callable[[int], Mapping[str, float]] | None
+) -> dict[str, float]:
+    phase, epoch, _ = plan.place(number)
+    images = progress.sums.pop("images")
+    means = {name: value / images for name, value in progress.sums.items()}
+    where = {"epoch": phase * plan.epochs + epoch + 1, "step": number + 1, "seconds": progress.seconds}
+    return {**where, **means, **(after_epoch(number) if after_epoch else {})}
+
+
+def _batches(loader: Any, plan: Plan, start: int) -> Iterator[Batch]:
+    step = start
+    while step < plan.total:
+        phase, epoch, batch = plan.place(step)
+        for item in _epoch(loader, phase * plan.epochs + epoch, batch):
+            yield item
+            step += 1
+            if plan.ends_epoch(step - 1):
+                break
+        else:
+            raise ValueError(f"The loader gave fewer batches than its length {plan.batches} in epoch {epoch}")
+
+
+def _epoch(loader: Any, epoch: int, start: int) -> Iterator[Batch]:
+    if hasattr(loader, "batches"):
+        yield from loader.batches(epoch, start)
+        return
+    if start:
+        raise ValueError("This loader cannot start in the middle of an epoch; use fasthebb.data.Loader to resume")
+    if hasattr(loader, "set_epoch"):
+        loader.set_epoch(epoch)
+    yield from loader
+
+
+def device_of(name: str) -> torch.device:
+    """The device called `name`; "auto" is a GPU where there is one.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try cpu or auto"
+        ) from None
+    return device
+
+
+def place(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model on a device, its convolutions channels-last: faster there and on CPUs, and the same numbers."""
+    return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

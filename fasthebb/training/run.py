@@ -1,0 +1,203 @@
+"""Run folders: one command's configuration, log, metrics and checkpoints, for one process at a time.
+
+| file | holds |
+|---|---|
+| config.yaml | every option |
+| model.json | what builds the net again and feeds it |
+| metrics.jsonl | one record an epoch |
+| train.log | what was said, with the time |
+| checkpoints/last.pt | everything resume needs, and the only thing it reads |
+| checkpoints/last.safetensors | the weights, for others |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+from torch import nn
+
+from fasthebb.console import Console
+from fasthebb.files import append_line, atomic_write, lock
+from fasthebb.training import checkpoint
+from fasthebb.training.loop import Progress, Stateful, Watcher
+
+FREE = frozenset({"out", "resume", "device", "checkpoint_steps", "quiet", "debug", "config"})  # may differ on resume
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the run goes on later
+    """A signal ended the run after a checkpoint."""
+
+
+class Stop:
+    """Turns the first Ctrl-C or SIGTERM into a request, which the run answers after a checkpoint."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Stop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.requested = True
+
+
+class RunFolder:
+    """An open run folder: owned by this process until its `with` block ends.
+
+    Args:
+        path: the folder; made if missing.
+        options: the command's options, as plain values.
+        resume: go on where an earlier run of the same options ended, or start anew if there was none.
+        console: who talks to the user.
+
+    Raises:
+        ValueError: the folder holds a run and `resume` is off, holds one of other options, or is something else.
+    """
+
+    def __init__(self, path: Path, options: Mapping[str, Any], *, resume: bool, console: Console) -> None:
+        self.path, self.console = path, console
+        self.options = dict(options)
+        self._resume = resume
+        self._exits = contextlib.ExitStack()
+        self.stop = Stop()
+
+    def __enter__(self) -> RunFolder:
+        self._exits.enter_context(lock(self.path))
+        try:
+            self._check()
+        except BaseException:
+            self._exits.close()
+            raise
+        self._exits.enter_context(self.stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exits.close()
+
+    def log(self, text: str) -> None:
+        """Say a line, and note it in train.log."""
+        self.console.say(text)
+        append_line(self.path / "train.log", f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}")
+
+    def write_config(self) -> None:
+        """Write config.yaml: every option, as a command line reads it back."""
+        atomic_write(self.path / "config.yaml", yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True))
+
+    def watcher(self, about: Mapping[str, Any], every: int) -> RunWatcher:
+        """Who watches a training stage of this run: saves every so many steps, and when asked to stop."""
+        return RunWatcher(self.path, about, every, self.stop, self.console)
+
+    def finish(self, model: nn.Module, about: Mapping[str, Any]) -> None:
+        """Export the weights of a finished run, with what it is about as their metadata."""
+        metadata = {"about": json.dumps(dict(about), ensure_ascii=False)}
+        checkpoint.export(self.path / "checkpoints" / "last.safetensors", model, metadata)
+
+    def _check(self) -> None:
+        config = self.path / "config.yaml"
+        if not config.exists():
+            strangers = sorted(
+                p.name for p in self.path.iterdir() if p.name not in (".lock", "checkpoints", "train.log")
+            )
+            if strangers:
+                raise ValueError(
+                    f"{self.path} is not empty and no run folder (it holds {strangers[0]}); name another folder"
+                )
+            return
+        there = read_config(self.path)
+        changed = [key for key in self.options if key not in FREE and self.options[key] != there.get(key)]
+        if changed:
+            key = changed[0]
+            raise ValueError(
+                f"{self.path} holds a run with {key}={there.get(key)!r}, not {self.options[key]!r}; "
+                "name another folder, or give the same options"
+            )
+        if not self._resume:
+            raise ValueError(f"{self.path} holds a run already; add --resume to go on with it, or name another folder")
+
+
+class RunWatcher(Watcher):
+    """Writes the metrics and checkpoints of one training stage into a folder.
+
+    Args:
+        path: the folder; checkpoints/last.pt in it is where an earlier run left the stage.
+        about: plain values that say what the checkpoint is of.
+        every: steps between checkpoints.
+        stop: asked after every step whether to save and end.
+        console: shows the steps.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any], every: int, stop: Stop, console: Console) -> None:
+        self._path, self._about, self._every, self._stop, self._console = path, about, every, stop, console
+        self._last = path / "checkpoints" / "last.pt"
+        self._saved = -1
+
+    def restore(self, parts: Mapping[str, Stateful]) -> Progress:
+        self._last.parent.mkdir(parents=True, exist_ok=True)
+        if self._last.exists():
+            progress = checkpoint.restore(checkpoint.load(self._last), parts)
+        else:
+            progress = Progress()
+            self._save(parts, progress)
+        lines = [json.dumps(record) + "\n" for record in progress.history]
+        atomic_write(self._path / "metrics.jsonl", "".join(lines))
+        return progress
+
+    def stepped(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
+        if self._stop.requested or progress.step % self._every == 0:
+            self._save(parts, progress)
+        if self._stop.requested:
+            raise Interrupted
+
+    def finished(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
+        self._save(parts, progress)
+
+    def epoch(self, record: dict[str, float]) -> None:
+        append_line(self._path / "metrics.jsonl", json.dumps(record))
+
+    def steps(self, steps: range, description: str) -> Iterable[int]:
+        return self._console.progress(steps, description)
+
+    def _save(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
+        if self._saved != progress.step:
+            checkpoint.save(self._last, parts, progress, self._about)
+            self._saved = progress.step
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config.yaml of a run folder.
+
+    Raises:
+        ValueError: there is none, or it is not one.
+    """
+    file = path / "config.yaml"
+    if not file.is_file():
+        raise ValueError(f"{path} is not a run folder (it has no config.yaml); give the --out of an earlier command")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is damaged ({str(error).splitlines()[0]}); restore it, or start a new run") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged (it holds no options); restore it, or start a new run")
+    return content
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a run's metrics.jsonl; none if it has none."""
+    file = path / "metrics.jsonl"
+    if file.is_file():
+        yield from (json.loads(line) for line in file.read_text().splitlines() if line.strip())

@@ -1,0 +1,73 @@
+"""The stop-watch, the memory meter and the whole benchmark, in small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fasthebb.bench.memory import peak_in_subprocess
+from fasthebb.bench.run import run
+from fasthebb.bench.steps import all_steps, features_step
+from fasthebb.bench.timing import interleaved
+from fasthebb.environment import hardware
+
+
+def test_rounds_run_every_step_in_turn() -> None:
+    calls: list[str] = []
+    steps = {name: lambda name=name: calls.append(name) for name in "ab"}
+    seconds = interleaved(steps, rounds=3, warmup=1)
+    assert calls == list("abababab")
+    assert {name: len(laps) for name, laps in seconds.items()} == {"a": 3, "b": 3}
+    assert all(lap >= 0 for laps in seconds.values() for lap in laps)
+    with pytest.raises(ValueError, match="rounds 0"):
+        interleaved(steps, rounds=0)
+
+
+def test_hardware_header_is_json() -> None:
+    header = hardware()
+    assert json.loads(json.dumps(header)) == header
+    assert header["threads"] == torch.get_num_threads()
+    assert header["cpu"]
+
+
+def test_all_steps_run_and_train() -> None:
+    steps = all_steps(batch_size=4, width=0.05)
+    assert {name.partition("/")[0] for name in steps} == {
+        "floor", "sgd", "vae", "hpca", "swta", "published_hpca", "published_swta",
+    }  # fmt: skip
+    for step in steps.values():
+        step()
+
+
+def test_run_reports_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = run(rounds=1, memory=False, out=tmp_path / "bench.json", batch_size=4, width=0.05)
+    assert json.loads((tmp_path / "bench.json").read_text()) == report
+    steps = report["steps"]
+    assert min(steps[f"sgd/{format}"]["to_sgd"] for format in ("contiguous", "channels_last")) == 1
+    assert min(steps[f"floor/{format}"]["to_floor"] for format in ("contiguous", "channels_last")) == 1
+    assert set(report["naive"]) == {"hpca", "swta"}
+    assert set(report["naive"]["hpca"]["layers"]) == {"conv1", "conv2", "conv3", "conv4", "fc5"}
+    printed = capsys.readouterr().out
+    assert "published_hpca" in printed
+    assert "Hardware" in printed
+
+
+def test_run_refuses_a_device_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match="device 'nowhere' cannot be used"):
+        run(device="nowhere")
+
+
+def test_peak_memory_of_one_step() -> None:
+    sgd, hpca = (peak_in_subprocess("vgg11", method, batch_size=4, image_size=96) for method in ("sgd", "hpca"))
+    if sgd.method == "VmHWM":  # the first map alone takes 9.4 MB
+        assert 9.4e6 < hpca.bytes < 0.8 * sgd.bytes
+    with pytest.raises(RuntimeError, match=r"measuring vgg11 adam failed.*'adam' is unknown"):
+        peak_in_subprocess("vgg11", "adam")
+
+
+def test_features_step_refuses_unknown_methods() -> None:
+    with pytest.raises(ValueError, match="method 'hpac' is unknown: did you mean 'hpca'"):
+        features_step("vgg11", "hpac", batch_size=1, image_size=32)

@@ -1,0 +1,145 @@
+"""Batches: every image once, an order that resumes, normalised values, seeded augmentation."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fasthebb.data import ImageSet, Loader, channel_statistics
+
+
+def numbered(count: int, channels: int = 1, side: int = 2) -> ImageSet:
+    """Image i is all i."""
+    images = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(-1, channels, side, side).clone()
+    return ImageSet(images, torch.arange(count))
+
+
+def noise(count: int, side: int = 16) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
+    return ImageSet(images, torch.arange(count))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 9), st.booleans())
+def test_every_image_once_and_never_alone(count: int, size: int, epoch: int, shuffle: bool) -> None:
+    loader = Loader(numbered(count), size, shuffle=shuffle)
+    batches = list(loader.batches(epoch))
+    assert len(batches) == len(loader)
+    assert sorted(torch.cat([labels for _, labels in batches]).tolist()) == list(range(count))
+    sizes = [len(x) for x, _ in batches]
+    assert all(n == size for n in sizes[:-1])
+    assert sizes[-1] <= size + 1
+    if size > 1 and count > 1:
+        assert min(sizes) > 1
+    for x, labels in batches:
+        assert torch.equal((x[:, 0, 0, 0] * 255).round().long(), labels)
+
+
+@pytest.mark.parametrize("augment", ["none", "light"])
+def test_resume_within_an_epoch_is_exact(augment: str) -> None:
+    loader = Loader(noise(21), 4, seed=3, augment=augment)
+    whole = list(loader.batches(5))
+    resumed = list(Loader(noise(21), 4, seed=3, augment=augment).batches(5, start=2))
+    assert len(whole) == 5
+    assert len(resumed) == 3
+    for (x, y), (x2, y2) in zip(whole[2:], resumed):
+        assert torch.equal(x, x2)
+        assert torch.equal(y, y2)
+    assert list(loader.batches(5, start=5)) == []
+    with pytest.raises(ValueError, match="start 6 is not a batch: an epoch has 5"):
+        loader.batches(5, start=6)
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    def order(loader: Loader) -> tuple[int, ...]:
+        return tuple(torch.cat([labels for _, labels in loader]).tolist())
+
+    loader = Loader(numbered(30), 4)
+    first = order(loader)
+    torch.manual_seed(1)
+    assert order(loader) == first
+    loader.set_epoch(1)
+    orders = {first, order(loader), order(Loader(numbered(30), 4, seed=1))}
+    assert len(orders) == 3
+    assert order(Loader(numbered(30), 4, shuffle=False)) == tuple(range(30))
+
+
+def test_indices() -> None:
+    loader = Loader(numbered(30), 4, indices=torch.tensor([7, 3, 20]), shuffle=False)
+    assert [labels.tolist() for _, labels in loader] == [[7, 3, 20]]
+    assert [labels.tolist() for _, labels in Loader(numbered(9), 2, indices=[1, 2, 3], shuffle=False)] == [[1, 2, 3]]
+
+
+def test_normalised_by_the_channel_statistics() -> None:
+    images = noise(50)
+    images.images[:, 2] = 77
+    mean, std = channel_statistics(images)
+    scaled = images.images.double() / 255
+    torch.testing.assert_close(torch.tensor(mean).double(), scaled.mean((0, 2, 3)))
+    torch.testing.assert_close(torch.tensor(std[:2]).double(), scaled.std((0, 2, 3), correction=0)[:2])
+    assert std[2] == 1
+    ((x, _),) = Loader(images, 50, mean=mean, std=std, shuffle=False)
+    assert x.dtype == torch.float32
+    torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(x[:, :2].std((0, 2, 3), correction=0), torch.ones(2))
+    with pytest.raises(ValueError, match="0 images have no channel statistics"):
+        channel_statistics(images.subset([]))
+
+
+def test_augmented_images_are_flipped_crops_of_their_own_image() -> None:
+    images = noise(64)
+    ((x, labels),) = Loader(images, 64, augment="light", seed=1)
+    padded = torch.nn.functional.pad(images.images.float(), (2, 2, 2, 2), mode="reflect")
+    seen = set()
+    for image, label in zip((x * 255).round(), labels.tolist()):
+        source = padded[label]
+        views = {
+            (top, left, flip): (source.flip(-1) if flip else source)[:, top : top + 16, left : left + 16]
+            for top in range(5)
+            for left in range(5)
+            for flip in (False, True)
+        }
+        matches = [key for key, view in views.items() if torch.equal(view, image)]
+        assert matches
+        seen.add(matches[0])
+    assert {top for top, _, _ in seen} == {left for _, left, _ in seen} == set(range(5))
+    assert {flip for _, _, flip in seen} == {False, True}
+
+
+def test_augmentation_changes_with_epoch_batch_and_seed() -> None:
+    images = ImageSet(noise(1).images.expand(8, -1, -1, -1), torch.arange(8))
+    draws = [
+        x
+        for seed in (0, 1)
+        for epoch in (0, 1)
+        for x, _ in Loader(images, 4, seed=seed, augment="light").batches(epoch)
+    ]
+    assert len(draws) == 8
+    assert all(not torch.equal(a, b) for a, b in pairwise(draws))
+
+
+def test_single_pixels_survive_augmentation() -> None:
+    ((x, labels),) = Loader(numbered(5, side=1), 5, augment="light")
+    assert torch.equal((x[:, 0, 0, 0] * 255).round().long(), labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch size 0 must be at least 1"),
+        ({"augment": "heavy"}, "augment 'heavy' is unknown: choose from none, light"),
+        ({"seed": -1}, "seed -1 must not be negative"),
+        ({"indices": []}, "0 images to go through"),
+        ({"indices": [0, 30]}, "indices from 0 to 30 do not fit 30 images"),
+        ({"indices": [-1]}, "indices from -1 to -1 do not fit 30 images"),
+        ({"mean": (0.5, 0.5)}, r"mean \[0.5, 0.5\] does not fit images of 1 channels"),
+        ({"mean": (float("nan"),)}, r"mean \[nan\] must be finite"),
+        ({"std": (0.0,)}, r"std \[0.0\] must be finite and positive"),
+    ],
+)
+def test_bad_options(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Loader(numbered(30), **({"batch_size": 4} | options))  # type: ignore[arg-type]

@@ -1,0 +1,116 @@
+"""write_grad: what ends up in `.grad`."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from cases import RAISED, error
+from nets import RULES, grads, images, net, same, written
+from torch import nn
+
+import fasthebb
+from reference import hebb as loops
+from reference import instar, update
+
+
+def test_grad_is_minus_the_update_of_what_each_layer_saw() -> None:
+    model, x = net(), images()
+    got = grads(model, x)
+    with torch.no_grad():
+        assert error(-got["conv.weight"], update(model.conv, x, instar.soft_wta(0.02), response=RAISED)) <= 1e-10
+        assert error(-got["fc.weight"], update(model.fc, model[:3](x), loops.oja)) <= 1e-10
+
+
+def test_an_input_by_keyword_is_the_same() -> None:
+    layer, x = nn.Linear(5, 4, bias=False), torch.randn(3, 5)
+    want = grads(layer, x, rules=fasthebb.Oja())["weight"]
+    hebb = fasthebb.attach(layer, fasthebb.Oja())
+    layer(input=x)
+    hebb.write_grad()
+    assert torch.equal(layer.weight.grad, want)
+
+
+@pytest.mark.parametrize("rule", [fasthebb.HPCA(), fasthebb.SoftWTA(0.1), fasthebb.Hebb()])
+def test_a_module_used_twice_adds_up(rule: fasthebb.Rule) -> None:
+    shared = nn.Linear(6, 6, bias=False).double()
+    x = torch.randn(4, 6).double()
+    got = grads(nn.Sequential(shared, nn.Tanh(), shared), x, rules=rule)["0.weight"]
+    want = grads(shared, x, torch.tanh(shared(x)).detach(), rules=rule)["weight"]
+    assert error(got, want) <= 1e-12
+
+
+@pytest.mark.parametrize("gradient", [0.0, 0.5])
+def test_tied_weights_warn_and_add_up(gradient: float) -> None:
+    a, b = nn.Linear(6, 6, bias=False).double(), nn.Linear(6, 6, bias=False).double()
+    b.weight = a.weight
+    x = torch.randn(4, 6).double()
+    apart = grads(a, x, rules=fasthebb.Oja())["weight"] + grads(b, a(x).detach(), rules=fasthebb.Oja())["weight"]
+    with pytest.warns(UserWarning, match="0 and 1 share one weight"):
+        hebb = fasthebb.attach(model := nn.Sequential(a, b), fasthebb.Oja())
+    assert [p is a.weight for p in hebb.parameters()] == [True]
+    a.weight.grad = torch.full_like(a.weight, 2.0)
+    model(x)
+    hebb.write_grad(gradient=gradient)
+    assert error(a.weight.grad, apart + gradient * 2.0) <= 1e-12
+
+
+def test_hybrid_with_a_real_backward() -> None:
+    model, x = net(), images()
+    local = grads(model, x)
+    model.zero_grad()
+    model(x).square().mean().backward()
+    gradient = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    hebb = fasthebb.attach(model, RULES)
+    model(x).square().mean().backward()
+    hebb.write_grad(local=0.3, gradient=0.7)
+    for name, p in model.named_parameters():
+        assert error(p.grad, 0.3 * local[name] + 0.7 * gradient[name]) <= 1e-12
+
+
+@pytest.mark.parametrize("clear", [None, True, False])
+def test_old_gradients_do_not_matter(clear: bool | None) -> None:
+    model, x = net(), images()
+    want = grads(copy.deepcopy(model), x)
+    hebb = fasthebb.attach(model, RULES)
+    for batch in (images(seed=2), x):
+        if clear is not None:
+            model.zero_grad(set_to_none=clear)
+        model(batch)
+        hebb.write_grad()
+    assert same(written(model), want)
+
+
+def test_a_finish_sees_the_sum_of_micro_batches() -> None:
+    model, x = net(), images()
+    rules = {"*": fasthebb.Oja(finish=lambda dw, w: torch.sign(dw) + w)}
+    plain = grads(model, x, rules=fasthebb.Oja())
+    got = grads(model, *x.split(1), rules=rules)
+    weights = dict(model.named_parameters())
+    assert same(got, {name: plain[name].sign() - weights[name].detach() for name in plain})
+
+
+def test_frozen_weights_learn_by_their_rule() -> None:
+    model, x = net(), images()
+    want = grads(model, x)
+    frozen = net().requires_grad_(False)
+    assert same(grads(frozen, x), want)
+
+
+def test_one_layer_alone_may_learn() -> None:
+    model, x = net(), images()
+    want = grads(model, x)
+    hebb = fasthebb.attach(model, RULES)
+    hebb.focus("fc")
+    model(x)
+    hebb.write_grad()
+    assert model.conv.weight.grad is None
+    assert error(model.fc.weight.grad, want["fc.weight"]) <= 1e-12
+    hebb.focus(None)
+    model(x)
+    hebb.write_grad()
+    assert same(written(model), want)
+    with pytest.raises(ValueError, match="'head' is not attached; there are conv, fc"):
+        hebb.focus("head")
