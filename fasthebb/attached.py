@@ -41,7 +41,10 @@ class Layer:
     active: bool = True
 
     def __post_init__(self) -> None:
-        self.state = self.rule.init_state(self.units.shape[:2])
+        try:
+            self.state = self.rule.init_state(self.units.shape[:2])
+        except ValueError as error:
+            raise ValueError(f"{self.name!r} cannot learn by this rule: {error}") from None
 
     @property
     def weight(self) -> nn.Parameter:

@@ -205,10 +205,17 @@ def units_of(module: nn.Module) -> Units:
         raise ValueError("its weight is computed from other tensors (a parametrization, weight_norm or spectral_norm)")
     if isinstance(module.weight, nn.parameter.UninitializedParameter):
         raise ValueError("it is lazy and not yet initialised; run one forward first")
-    if type(module).forward is not kind.forward:
+    if not _computes_as(module, kind):
         raise ValueError(f"{type(module).__name__} replaces the forward of {kind.__name__}")
     if isinstance(module, nn.Linear):
         return LinearUnits(module)
     if isinstance(module, Transposed):
         return TransposedUnits(cast("Conv", module))
     return ConvUnits(cast("Conv", module))
+
+
+def _computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
+    methods = ("forward", "_conv_forward")  # neither replaced in a subclass nor on the module itself
+    return all(
+        getattr(type(module), name, None) is getattr(kind, name, None) and name not in vars(module) for name in methods
+    )

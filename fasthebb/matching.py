@@ -45,7 +45,7 @@ def match(model: nn.Module, rules: Mapping[str, Rule | None]) -> list[Match]:
         matches.append(Match(name, modules[name], units, rule))
     if not matches:
         raise ValueError(f"No layer gets a rule from {list(rules)}; there {_what_there_is(modules)}")
-    _warn(matches)
+    _warn(model, matches)
     return matches
 
 
@@ -73,13 +73,15 @@ def _what_there_is(modules: Mapping[str, nn.Module]) -> str:
     return "are " + ", ".join(f"{name!r} ({type(module).__name__})" for name, module in modules.items())
 
 
-def _warn(matches: list[Match]) -> None:
+def _warn(model: nn.Module, matches: list[Match]) -> None:
     biased = [m.name for m in matches if m.module.bias is not None and m.module.bias.requires_grad]
     if biased:
         warnings.warn(f"No rule trains a bias: those of {', '.join(biased)} stay as they are", stacklevel=5)
     owners: dict[int, list[str]] = {}
-    for m in matches:
-        owners.setdefault(id(m.module.weight), []).append(m.name)
-    for names in owners.values():
+    for name, module in model.named_modules():
+        for parameter in module._parameters.values():
+            owners.setdefault(id(parameter), []).append(name)
+    for names in [owners.pop(id(m.module.weight), []) for m in matches]:
         if len(names) > 1:
-            warnings.warn(f"{' and '.join(names)} share one weight: their updates add up", stacklevel=5)
+            shared = f"{' and '.join(names)} share one weight"
+            warnings.warn(f"{shared}: updates of one change all of them, of several add up", stacklevel=5)

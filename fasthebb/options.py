@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields
@@ -38,6 +39,7 @@ def parse(program: str, kind: type[T], given: Sequence[str], defaults: T | None 
         Usage: an option or value is unknown.
         ValueError: a value is refused by the rule that it is for.
     """
+    given = plain_words(given, kind)
     _check_rule(given)
     parser = ArgumentParser(prog=program, exit_on_error=False, description=(kind.__doc__ or "").split("\n")[0])
     parser.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml")
@@ -53,6 +55,40 @@ def parse(program: str, kind: type[T], given: Sequence[str], defaults: T | None 
     except ArgumentError as error:
         raise Usage(_one_line(error, parser)) from None
     return kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]
+
+
+def plain_words(given: Sequence[str], kind: type[Any]) -> list[str]:
+    """What people type in the words that jsonargparse knows.
+
+    --batch-size is --batch_size; --resume and --no-resume are --resume=true and --resume=false; a list is its items one
+    after the other or with commas between: --seeds 0 1 2, --seeds 0,1,2.
+    """
+    types = {f.name: str(f.type) for f in fields(kind)}
+    words: list[str] = []
+    rest = list(given)
+    while rest:
+        option, equals, value = rest.pop(0).partition("=")
+        name = option[2:].replace("-", "_") if option.startswith("--") else ""
+        if types.get(name, "").startswith("list["):
+            items = [value] if equals else []
+            while rest and not rest[0].startswith("--"):
+                items.append(rest.pop(0))
+            words.append(f"--{name}={_as_list(items, types[name])}")
+        elif name.startswith("no_") and types.get(name[3:]) == "bool":
+            words.append(f"--{name[3:]}=false")
+        elif types.get(name) == "bool" and not equals and (not rest or rest[0].lower() not in ("true", "false")):
+            words.append(f"--{name}=true")
+        else:
+            known = name in types or name == "print_config"
+            words.append((f"--{name}" if known else option) + equals + value)
+    return words
+
+
+def _as_list(items: Sequence[str], kind: str) -> str:
+    if len(items) == 1 and items[0].startswith("["):
+        return items[0]
+    split = [part.strip() for item in items for part in item.split(",") if part.strip()]
+    return json.dumps(split) if kind == "list[str]" else f"[{', '.join(split)}]"
 
 
 def _names_rule(given: Sequence[str]) -> bool:

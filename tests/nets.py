@@ -1,17 +1,36 @@
-"""A small net of a convolution and a Linear layer, its images and its updates, for the tests of the handle."""
+"""A small net of a convolution and a Linear layer, its images and its updates; and a rule with memory."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from cases import error
 from torch import Tensor, nn
 
 import fasthebb
+from fasthebb.ops import count, total
 
 RULES = {"conv": fasthebb.SoftWTA(0.02), "fc": fasthebb.Oja()}
+
+
+@dataclass(frozen=True)
+class Centred(fasthebb.Rule):
+    """Hebb on what exceeds a running mean of y; also counts its steps, in a scalar."""
+
+    momentum: float = 0.25
+
+    def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:
+        return {"mean": torch.zeros(shape), "steps": torch.zeros(())}
+
+    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> fasthebb.Terms:
+        return fasthebb.Terms(y - state["mean"].unsqueeze(-1), None, count(y), {"mean": total(y)})
+
+    def next_state(self, state: dict[str, Tensor], stats: dict[str, Tensor], count: Tensor) -> dict[str, Tensor]:
+        mean = torch.lerp(state["mean"], stats["mean"] / count, self.momentum)
+        return {"mean": mean, "steps": state["steps"] + (count > 0)}
 
 
 def net() -> nn.Sequential:

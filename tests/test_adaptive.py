@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from cases import error
-from nets import images, net, same, written
+from nets import Centred, images, net, same, written
 from torch import Tensor, nn
 
 import fasthebb
@@ -28,23 +28,6 @@ class Forgetful(fasthebb.Rule):
 
     def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> fasthebb.Terms:
         return fasthebb.Terms(post=y, decay=Diagonal(self.strength * total(y * y)), norm=count(y))
-
-
-@dataclass(frozen=True)
-class Centred(fasthebb.Rule):
-    """Hebb on what exceeds a running mean of y; also counts its steps, in a scalar."""
-
-    momentum: float = 0.25
-
-    def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:
-        return {"mean": torch.zeros(shape), "steps": torch.zeros(())}
-
-    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> fasthebb.Terms:
-        return fasthebb.Terms(y - state["mean"].unsqueeze(-1), None, count(y), {"mean": total(y)})
-
-    def next_state(self, state: dict[str, Tensor], stats: dict[str, Tensor], count: Tensor) -> dict[str, Tensor]:
-        mean = torch.lerp(state["mean"], stats["mean"] / count, self.momentum)
-        return {"mean": mean, "steps": state["steps"] + (count > 0)}
 
 
 @dataclass(frozen=True)

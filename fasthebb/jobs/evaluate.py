@@ -106,7 +106,7 @@ def frozen(
                 fitted = linear_probe(few, known, method=probe_method, seed=seed)
                 records.append(record(net, "probe", *at, fitted.score(tested, truth), fitted.score(tested, truth, 5)))
             if knn:
-                top1 = knn_accuracy(few, known, tested, truth, k=min(k, count))
+                top1 = knn_accuracy(few, known, tested, truth, k=max(1, min(k, count // len(net.classes))))
                 records.append(record(net, "knn", *at, top1, None))
     return records
 

@@ -119,7 +119,7 @@ class EvaluateOptions:
         probe: train a linear classifier on the frozen features of every depth.
         probe_method: ridge in closed form, or sgd.
         knn: classify by the nearest labelled images, at every depth.
-        k: how many neighbours vote.
+        k: how many neighbours vote, as far as there are as many labels of a class.
         seed: decides which labels; by default the run's.
         device: cpu, cuda, or auto.
         batch_size: images a step.
@@ -165,6 +165,8 @@ def plain(value: Any) -> Any:
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return _path(value) if callable(value) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from fasthebb.environment import hardware
@@ -31,9 +32,14 @@ def record(
 
 
 def add(run: Path, records: Sequence[Record]) -> list[Record]:
-    """Add records to a run's results.csv and results.json, in place of older ones of the same cell; return all."""
-    there: list[Record] = load(run)[0] if (run / "results.json").exists() else []
-    cells = {cell(r): r for r in [*there, *records]}
+    """Add records to a run's results.csv and results.json, and return all.
+
+    A measurement that is there already is replaced, but keeps the times and memory that the new one does not know.
+    """
+    cells = {cell(r): r for r in (load(run)[0] if (run / "results.json").exists() else [])}
+    for r in records:
+        known = {name: value for name, value in asdict(r).items() if value is not None}
+        cells[cell(r)] = replace(cells.get(cell(r), r), **known)
     save(run, list(cells.values()), hardware())
     return list(cells.values())
 

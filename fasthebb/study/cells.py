@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from fasthebb.data import Dataset
 from fasthebb.data.labels import parse_budget
 from fasthebb.evaluation.results import Record
+from fasthebb.evaluation.usage import unit_usage
 from fasthebb.files import atomic_write
 from fasthebb.hebbian import attach
 from fasthebb.jobs.evaluate import frozen
@@ -30,6 +31,7 @@ from fasthebb.jobs.options import forward_of, rule_name
 from fasthebb.jobs.results import record
 from fasthebb.jobs.setup import Net, all_but, budget, head_of, set_aside
 from fasthebb.memory import peak_bytes, reset_peak
+from fasthebb.models import trainable_layers
 from fasthebb.study.options import StudyOptions
 from fasthebb.training import checkpoint
 from fasthebb.training.finetune import accuracies, finetune
@@ -114,15 +116,10 @@ def hebbian(bench: Bench, name: str) -> list[Record]:
     seconds = next(r["seconds"] for r in reversed(list(read_metrics(path))))
     net = replace(net, pretrain_seconds=seconds)
 
-    def pretrained() -> nn.Module:
-        model = _fresh(bench, net)
-        model.load_state_dict(checkpoint.load(path / "checkpoints" / "last.pt")["parts"]["model"])
-        return model
-
-    records = bench.once(f"frozen-{name}", lambda _: _frozen(bench, net, pretrained(), shown))
+    records = bench.once(f"frozen-{name}", lambda _: _frozen(bench, net, _pretrained(bench, net, name), shown))
     for labels in bench.budgets:
         tune = lambda path, labels=labels: _supervised(  # noqa: E731
-            bench, net, pretrained(), labels, path, f"{shown} fine-tuned"
+            bench, net, _pretrained(bench, net, name), labels, path, f"{shown} fine-tuned"
         )
         records += bench.once(f"finetune-{name}-{labels}", tune)
     return records
@@ -162,6 +159,24 @@ def first_filters(bench: Bench, cell: str) -> Any:
     weights = checkpoint.load(bench.cell(cell) / "checkpoints" / "last.pt")["parts"]["model"]
     first = next(iter(weights.values()))
     return first.numpy() if first.ndim == 4 else None
+
+
+def usage(bench: Bench, name: str) -> dict[str, Any]:
+    """By layer, how the units that a rule trained share the images of the training set, as numpy arrays [units]."""
+    rule = bench.options.rules[name]
+    net = replace(bench.net, forward=forward_of(rule), rule=rule_name(rule))
+    model = _pretrained(bench, net, name)
+    layers = [layer for layer in trainable_layers(model) if layer != net.head]
+    images, _ = next(iter(net.loader(bench.dataset.train, 256, bench.device, seed=bench.seed)))
+    shares = unit_usage(model, dict.fromkeys(layers, rule), images)
+    return {layer: share.cpu().numpy() for layer, share in shares.items()}
+
+
+def _pretrained(bench: Bench, net: Net, name: str) -> nn.Module:
+    model = _fresh(bench, net)
+    last = bench.cell(f"pretrain-{name}") / "checkpoints" / "last.pt"
+    model.load_state_dict(checkpoint.load(last)["parts"]["model"])
+    return model
 
 
 def _fresh(bench: Bench, net: Net) -> nn.Module:

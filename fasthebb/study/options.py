@@ -51,7 +51,7 @@ class StudyOptions:
         augment: their augmentation, none or light.
         balanced: as many labels of every class; otherwise a plain shuffle.
         probe_method: ridge in closed form, or sgd.
-        k: how many neighbours vote.
+        k: how many neighbours vote, as far as there are as many labels of a class.
         validation: fraction of the training images set aside and never trained on, unless the data has a val folder.
         device: cpu, cuda, or auto.
         out: the study's folder.

@@ -18,7 +18,7 @@ from fasthebb.files import atomic_save
 from fasthebb.jobs.options import plain
 from fasthebb.jobs.setup import load_data, statistics
 from fasthebb.models.blocks import one_of
-from fasthebb.study.cells import Bench, base_net, first_filters, hebbian, random_features, scratch
+from fasthebb.study.cells import Bench, base_net, first_filters, hebbian, random_features, scratch, usage
 from fasthebb.study.options import BASELINES, StudyOptions
 from fasthebb.study.report import write_report
 from fasthebb.study.verdict import headline, shown
@@ -54,7 +54,7 @@ def run(options: StudyOptions, console: Console) -> Path:
             for method in options.methods:
                 records += _method(method)(bench, method)
                 save(folder.path, records, hardware())
-        _keep_filters(benches[0])
+        _keep_pictures(benches[0])
         report = rebuild(folder.path)
         console.say(headline(records, shown(summarise(records))))
         folder.log(f"report: {report}")
@@ -84,9 +84,9 @@ def rebuild(folder: Path) -> Path:
         folder,
         records,
         title=f"{records[0].dataset}: few labels",
-        filters=_read_filters(folder),
+        filters=_pictures(folder, "filters"),
         curves={name: rows for name, rows in curves.items() if rows and name.startswith("pretrain")},
-        usage={},
+        usage=_pictures(folder, "usage"),
         environment={**environment, "model": config["model"], "width": config["width"], "seeds": config["seeds"]},
         commands=[shlex.join(command)],
     )
@@ -111,19 +111,23 @@ def _method(name: str) -> Callable[[Bench, str], list[Record]]:
     return {"random": random_features, "scratch": scratch}.get(name, hebbian)
 
 
-def _keep_filters(bench: Bench) -> None:
+def _keep_pictures(bench: Bench) -> None:
+    # What the report draws of the nets themselves, of the first seed: "filters/METHOD" and "usage/METHOD/LAYER".
     largest = max(bench.budgets)
-    cells = {name.upper(): f"pretrain-{name}" for name in bench.options.methods if name not in BASELINES}
+    names = [name for name in bench.options.methods if name not in BASELINES]
+    cells = {name.upper(): f"pretrain-{name}" for name in names}
     if "scratch" in bench.options.methods:
         cells[f"scratch, {largest} labels"] = f"scratch-backprop-{largest}"
-    found = {name: first_filters(bench, cell) for name, cell in cells.items()}
-    kept = {name: filters for name, filters in found.items() if filters is not None}
-    atomic_save(bench.folder.path / "filters.npz", lambda file: np.savez(file, **kept))
+    filters = {f"filters/{name}": first_filters(bench, cell) for name, cell in cells.items()}
+    kept = {name: array for name, array in filters.items() if array is not None}
+    for name in names:
+        kept |= {f"usage/{name.upper()}/{layer}": share for layer, share in usage(bench, name).items()}
+    atomic_save(bench.folder.path / "pictures.npz", lambda file: np.savez(file, allow_pickle=False, **kept))
 
 
-def _read_filters(folder: Path) -> dict[str, NDArray[Any]]:
-    file = folder / "filters.npz"
+def _pictures(folder: Path, kind: str) -> dict[str, NDArray[Any]]:
+    file = folder / "pictures.npz"
     if not file.exists():
         return {}
     with np.load(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+        return {name.partition("/")[2]: arrays[name] for name in arrays.files if name.startswith(f"{kind}/")}
