@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fasthebb import data, finish, models, response
+    from fasthebb.data import few_labels
+    from fasthebb.evaluation import extract, knn_accuracy, linear_probe
     from fasthebb.hebbian import Hebbian, attach
     from fasthebb.rules import HPCA, KWTA, HardWTA, Hebb, Oja, Rule, SoftWTA, Subspace, Terms
+    from fasthebb.training.finetune import finetune
+    from fasthebb.training.pretrain import pretrain
 
 __version__ = "0.1.0"
 
@@ -20,12 +24,17 @@ _HOME = {
     **dict.fromkeys(
         ("Rule", "Terms", "Hebb", "Oja", "Subspace", "HPCA", "HardWTA", "KWTA", "SoftWTA"), "fasthebb.rules"
     ),
+    "pretrain": "fasthebb.training.pretrain",
+    "finetune": "fasthebb.training.finetune",
+    **dict.fromkeys(("extract", "knn_accuracy", "linear_probe"), "fasthebb.evaluation"),
+    "few_labels": "fasthebb.data",
 }
 _MODULES = ("data", "finish", "models", "response")
 
 __all__ = [
     "HPCA", "KWTA", "HardWTA", "Hebb", "Hebbian", "Oja", "Rule", "SoftWTA", "Subspace", "Terms",
-    "attach", "data", "finish", "models", "response",
+    "attach", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy", "linear_probe", "models", "pretrain",
+    "response",
 ]  # fmt: skip
 
 

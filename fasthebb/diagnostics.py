@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -16,3 +18,9 @@ def win_share(y: Tensor) -> Tensor:
     number = winners + units * torch.arange(groups, device=y.device)[:, None]
     wins = torch.bincount(number.flatten(), minlength=groups * units)
     return wins.to(torch.get_default_dtype()) / max(1, n * locations)
+
+
+def broken_layer(state: Mapping[str, Tensor]) -> str | None:
+    """Name of the first module in a model's state dict that holds NaN or infinity; None if all is finite."""
+    broken = (name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all())
+    return next((name.rpartition(".")[0] for name in broken), None)

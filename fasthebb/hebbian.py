@@ -66,8 +66,9 @@ class Hebbian:
         self._order: list[Layer] = []
         self._groups: list[tuple[Buffer, list[Layer]]] = []
         self._sums: dict[Layer, Sums] = {}
-        self._hooks = [
-            layer.module.register_forward_hook(self._listener(layer), with_kwargs=True) for layer in self._layers
+        self._hooks = [  # before other hooks, which may change the output
+            layer.module.register_forward_hook(self._listener(layer), with_kwargs=True, prepend=True)
+            for layer in self._layers
         ]
         _attached.update(layer.module for layer in self._layers)
 

@@ -1,13 +1,13 @@
-"""Dataclasses read from a command line and YAML by jsonargparse."""
+"""Dataclasses read from a command line and YAML by jsonargparse, and written back as plain values."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import fields
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,34 +27,60 @@ class Usage(Exception):  # noqa: N818 - what the user typed, not a failure
 
 
 def parse(program: str, kind: type[T], given: Sequence[str], defaults: T | None = None) -> T:
-    """Read a command's options.
+    """Read a command's options; --help and --print-config print and exit.
 
     Args:
         program: what help calls it.
         kind: the dataclass of options.
-        given: the words after the command.
+        given: the words after the command; what they say goes before what a --config says, wherever it stands.
         defaults: values to start from, such as a recipe's; the dataclass's own otherwise.
 
     Raises:
-        Usage: an option or value is unknown.
-        ValueError: a value is refused by the rule that it is for.
+        Usage: an option or value is unknown, or makes no sense.
     """
-    given = plain_words(given, kind)
-    _check_rule(given)
-    parser = ArgumentParser(prog=program, exit_on_error=False, description=(kind.__doc__ or "").split("\n")[0])
-    parser.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml")
-    parser.add_class_arguments(kind, None, fail_untyped=True)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # where --rule module.Class of one's own lies
+    words, config = read_words(given, kind)
+    parser = _parser(program, kind)
     start = {f.name: getattr(defaults, f.name) for f in fields(kind)} if defaults is not None else {}  # type: ignore[arg-type]
-    if "rule" in {f.name for f in fields(kind)} and _names_rule(given):  # type: ignore[arg-type]
+    if "rule" in config or values_of("--rule", words):
         start["rule"] = None  # else the arguments of the default rule would pass on to the one named
     if start:
         parser.set_defaults(start)
+    if {"-h", "--help"} & set(words):
+        sys.stdout.write(re.sub(r"--[a-z][\w.]*", lambda option: option[0].replace("_", "-"), parser.format_help()))
+        raise SystemExit(0)
     try:
-        parsed = parser.parse_args(list(given))
+        parsed = parser.parse_args([f"--config={json.dumps(config, default=str)}", *words])
         values = parser.instantiate(parsed)
-    except ArgumentError as error:
+        options = kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]
+    except (ArgumentError, ValueError) as error:
         raise Usage(_one_line(error, parser)) from None
-    return kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]
+    if values["print_config"]:
+        sys.stdout.write(to_yaml(options))
+        raise SystemExit(0)
+    return options
+
+
+def read_words(given: Sequence[str], kind: type[Any]) -> tuple[list[str], dict[str, Any]]:
+    """The words after a command as jsonargparse knows them, and what the YAML files named among them hold.
+
+    Raises:
+        Usage: there is no such file or no such rule.
+    """
+    types = {f.name: str(f.type) for f in fields(kind)}
+    named, words = _take("--config", plain_words(given, kind))
+    config: dict[str, Any] = {}
+    for path in named:
+        config |= {str(key).replace("-", "_"): value for key, value in _yaml(Path(path)).items()}
+    rule = values_of("--rule", words)
+    if rule:
+        config.pop("rule", None)
+    elif isinstance(written := config.get("rule"), dict | str):
+        rule = [written if isinstance(written, str) else str(written.get("class_path", ""))]
+    for name in rule:
+        _check_rule(name)
+    return words, {name: _texts(value, types.get(name, "")) for name, value in config.items()}
 
 
 def plain_words(given: Sequence[str], kind: type[Any]) -> list[str]:
@@ -74,14 +100,67 @@ def plain_words(given: Sequence[str], kind: type[Any]) -> list[str]:
             while rest and not rest[0].startswith("--"):
                 items.append(rest.pop(0))
             words.append(f"--{name}={_as_list(items, types[name])}")
-        elif name.startswith("no_") and types.get(name[3:]) == "bool":
+        elif name.startswith("no_") and types.get(name[3:], "").startswith("bool") and not equals:
             words.append(f"--{name[3:]}=false")
-        elif types.get(name) == "bool" and not equals and (not rest or rest[0].lower() not in ("true", "false")):
-            words.append(f"--{name}=true")
+        elif types.get(name, "").startswith("bool") and not equals:
+            said = rest.pop(0) if rest and rest[0].lower() in ("true", "false") else "true"
+            words.append(f"--{name}={said}")
         else:
-            known = name in types or name == "print_config"
+            known = name.partition(".")[0] in types or name == "print_config"
             words.append((f"--{name}" if known else option) + equals + value)
     return words
+
+
+def values_of(option: str, given: Sequence[str]) -> list[str]:
+    """What the words give for an option, as `--option value` or `--option=value`."""
+    return _take(option, given)[0]
+
+
+def to_yaml(options: Any) -> str:
+    """Options as YAML, every one of them, as --config reads it back."""
+    text: str = yaml.safe_dump(plain(options), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def plain(value: Any) -> Any:
+    """Options as plain values that YAML can hold and a command line can read back."""
+    if isinstance(value, rules.Rule | Response):
+        return {
+            "class_path": _path(type(value)),
+            "init_args": {f.name: plain(getattr(value, f.name)) for f in fields(value)},
+        }
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return _path(value) if callable(value) else value
+
+
+def _parser(program: str, kind: type[Any]) -> ArgumentParser:
+    about = (kind.__doc__ or "").split("\n")[0]
+    parser = ArgumentParser(prog=program, exit_on_error=False, description=about, print_config=None)
+    parser.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml")
+    parser.add_argument("--print_config", action="store_true", help="print all options as YAML and exit")
+    parser.add_class_arguments(kind, None, as_group=False, fail_untyped=True)
+    return parser
+
+
+def _take(option: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
+    # The values of an option, and the words that are left.
+    values, left, rest = [], [], list(given)
+    while rest:
+        word = rest.pop(0)
+        if word == option and rest:
+            values.append(rest.pop(0))
+        elif word.startswith(f"{option}="):
+            values.append(word.partition("=")[2])
+        else:
+            left.append(word)
+    return values, left
 
 
 def _as_list(items: Sequence[str], kind: str) -> str:
@@ -91,45 +170,60 @@ def _as_list(items: Sequence[str], kind: str) -> str:
     return json.dumps(split) if kind == "list[str]" else f"[{', '.join(split)}]"
 
 
-def _names_rule(given: Sequence[str]) -> bool:
-    if any(word == "--rule" or word.startswith("--rule=") for word in given):
-        return True
-    return any("rule" in _yaml(Path(path)) for path in values_of("--config", given))
+def _texts(value: Any, kind: str) -> Any:
+    # YAML reads 0.1 as a number where an option is text, such as a label budget.
+    if kind == "list[str]":
+        return [_texts(item, "str") for item in (value if isinstance(value, list) else [value])]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if number and kind in ("str", "str | None") else value
 
 
-def values_of(option: str, given: Sequence[str]) -> list[str]:
-    """What the words give for an option, as `--option value` or `--option=value`."""
-    inline = [word.partition("=")[2] for word in given if word.startswith(f"{option}=")]
-    return inline + [after for word, after in pairwise(given) if word == option]
-
-
-def _yaml(path: Path) -> dict[str, Any]:
+def _yaml(path: Path) -> Mapping[Any, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Usage(f"--config {path}: there is no such file") from None
+        raise Usage(f"--config {path}: there is no such file; check the path") from None
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Usage(f"--config {path} cannot be read: {str(error).splitlines()[0]}") from None
+        raise Usage(f"--config {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise Usage(f"--config {path} holds no options; it must map names to values")
     return content
 
 
-def _check_rule(given: Sequence[str]) -> None:
+def _check_rule(name: str) -> None:
     known = [name for name in rules.__all__ if name not in ("Rule", "Terms")]
-    for name in values_of("--rule", given):
-        if re.fullmatch(r"\w+", name) and name not in known:
-            close = get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise Usage(f"--rule {name}: there is no such rule; {hint}choose from {', '.join(known)}, or module.Class")
+    if re.fullmatch(r"\w+", name) and name not in known:
+        close = get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise Usage(f"--rule {name}: there is no such rule; {hint}choose from {', '.join(known)}, or module.Class")
+
+
+def _path(value: Any) -> str:
+    module: str = value.__module__
+    return f"{'fasthebb' if module.startswith('fasthebb.rules') else module}.{value.__qualname__}"
 
 
 def _one_line(error: Exception, parser: ArgumentParser) -> str:
+    # jsonargparse's message, which nests by indentation, in one line: --option value: what is wrong.
     text = " ".join(str(error).split())
-    unknown = re.search(r"[Uu]nrecognized arguments: (\S+)", text)
-    if unknown:
-        options = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
-        close = get_close_matches(unknown[1].partition("=")[0], options, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return f"{parser.prog}: there is no option {unknown[1]}{hint} (--help lists them)"
-    return f"{parser.prog}: {text}"
+    keys = ".".join(re.findall(r'Parser key "([\w.]+)"', text))
+    option = f"--{keys.replace('_', '-')}"
+    value = re.search(r"(?:Got|Given) value: (.*)$", text)
+    wanted = re.search(r"Expected a (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])", text)
+    if lacking := re.search(r"arguments are required: (.*)", text):
+        return f"{parser.prog} needs {', '.join(f'--{name}' for name in lacking[1].split(', '))} (--help says what)"
+    if unknown := re.search(r"[Uu]nrecognized arguments: (\S+)|Option '(.+?)' is not accepted", text):
+        name = unknown[1] or f"--{unknown[2]}"
+        if owner := re.findall(r"class_path '(.+?)'", text):
+            return f"{option}.{name[2:]}: {owner[-1]} has no such option (--rule.help CLASS lists what there is)"
+        options = [o for action in parser._actions for o in action.option_strings if o.startswith("--")]
+        close = get_close_matches(name.partition("=")[0].replace("-", "_"), [o.replace("-", "_") for o in options], n=1)
+        hint = f"; did you mean --{close[0][2:].replace('_', '-')}?" if close else ""
+        return f"{parser.prog}: there is no option {name}{hint} (--help lists them)"
+    if keys and value and wanted:
+        kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+        choices = (wanted[2] or "").replace("'", "")
+        return f"{option} {value[1]}: give {f'one of {choices}' if choices else kinds.get(wanted[1], wanted[1])}"
+    if path := re.search(r"dot import path string: (\S+)", text):
+        return f"{option} {path[1]}: give the path of what to import, such as fasthebb.finish.fan_in"
+    return f"{option}: {text.rpartition(': ')[2]}" if keys else text

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import fasthebb
 from fasthebb import update
-from fasthebb.decay import Diagonal
+from fasthebb.decay import Diagonal, Gram
 from fasthebb.ops import count, total
 from fasthebb.response import Projection
 
@@ -28,6 +28,16 @@ class Forgetful(fasthebb.Rule):
 
     def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> fasthebb.Terms:
         return fasthebb.Terms(post=y, decay=Diagonal(self.strength * total(y * y)), norm=count(y))
+
+
+@dataclass(frozen=True)
+class Apart(fasthebb.Rule):
+    """ΔW = −E[yyᵀ]W, or its diagonal alone: a rule that does not use the input."""
+
+    diagonal: bool = False
+
+    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> fasthebb.Terms:
+        return fasthebb.Terms(None, Diagonal(total(y * y)) if self.diagonal else Gram(y, y), count(y))
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,18 @@ def test_a_rule_in_ten_lines() -> None:
     y = seen @ (w / w.norm(dim=1, keepdim=True)).T
     want = 2 * (y.T @ seen - 0.5 * y.square().sum(dim=0)[:, None] * w) / len(x)
     assert error(-model.fc.weight.grad, want) <= 1e-12
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_a_rule_that_does_not_use_the_input(diagonal: bool) -> None:
+    layer = nn.Linear(5, 4, bias=False).double()
+    hebb = fasthebb.attach(layer, Apart(diagonal))
+    for _ in range(3):
+        x = torch.randn(6, 5).double()
+        y, w = layer(x).detach(), layer.weight.detach()
+        hebb.write_grad()
+        gram = torch.diag(y.square().sum(dim=0)) if diagonal else y.T @ y
+        assert error(layer.weight.grad, gram @ w / 6) <= 1e-12
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -124,6 +146,21 @@ def test_a_broken_step_is_not_remembered() -> None:
     with pytest.raises(FloatingPointError, match="'conv'"):
         hebb.write_grad()
     assert str(hebb.state_dict()) == before
+
+
+def test_nor_where_errors_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = net(), images()
+    hebb = fasthebb.attach(model, Centred())
+    model(x)
+    hebb.write_grad()
+    before = str(hebb.state_dict()["layers"])
+    with monkeypatch.context() as patch:
+        patch.setattr(hebb, "check", lambda: None)  # an accelerator is not waited for
+        model(x * torch.nan)
+        hebb.write_grad()
+        assert str(hebb.state_dict()["layers"]) == before
+    with pytest.raises(FloatingPointError, match="'conv'"):
+        hebb.check()
 
 
 def test_memory_follows_the_model() -> None:

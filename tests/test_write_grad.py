@@ -32,6 +32,13 @@ def test_an_input_by_keyword_is_the_same() -> None:
     assert torch.equal(layer.weight.grad, want)
 
 
+def test_other_hooks_do_not_matter() -> None:
+    model, x = net(), images()
+    want = grads(model, x)["conv.weight"]
+    model.conv.register_forward_hook(lambda module, args, out: out * 3 + 1)
+    assert error(grads(model, x)["conv.weight"], want) <= 1e-12
+
+
 @pytest.mark.parametrize("rule", [fasthebb.HPCA(), fasthebb.SoftWTA(0.1), fasthebb.Hebb()])
 def test_a_module_used_twice_adds_up(rule: fasthebb.Rule) -> None:
     shared = nn.Linear(6, 6, bias=False).double()
@@ -66,8 +73,9 @@ def test_hybrid_with_a_real_backward() -> None:
     hebb = fasthebb.attach(model, RULES)
     model(x).square().mean().backward()
     hebb.write_grad(local=0.3, gradient=0.7)
-    for name, p in model.named_parameters():
+    for row, (name, p) in zip(hebb.summary().rows, model.named_parameters(), strict=True):
         assert error(p.grad, 0.3 * local[name] + 0.7 * gradient[name]) <= 1e-12
+        assert row.update_norm == pytest.approx(float(local[name].norm()))  # of ΔW, whatever becomes of it
 
 
 @pytest.mark.parametrize("clear", [None, True, False])

@@ -16,7 +16,7 @@ from fasthebb.evaluation.results import Record
 from fasthebb.files import lock
 from fasthebb.jobs.options import EvaluateOptions
 from fasthebb.jobs.results import add, record
-from fasthebb.jobs.setup import Net, budget, depths, load_data, pool_of, read_net, set_aside
+from fasthebb.jobs.setup import Net, budget, depths, load_data, pool_of, read_net, set_aside, with_data_of
 from fasthebb.models import trainable_layers
 from fasthebb.training.finetune import accuracies
 from fasthebb.training.loop import device_of, place
@@ -29,27 +29,23 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
     Raises:
         ValueError: there is nothing to measure, or an option does not fit.
     """
-    net, model = read_net(options.run)
+    net, model = read_net(options.run, console)
     if not (options.probe or options.knn or net.classifier):
         raise ValueError(f"{options.run} holds no classifier, so there is nothing to measure: add --probe or --knn")
+    options = with_data_of(net, _with_labels_of(net, options))
+    seed, text = options.seed, options.labels
+    assert seed is not None
+    assert text is not None
     device = device_of(options.device)
     place(model, device)
-    seed = net.seed if options.seed is None else options.seed
     with lock(options.run):
-        dataset = load_data(
-            options.data or net.data,
-            image_size=net.image_size,
-            max_bad=options.max_bad,
-            data_dir=options.data_dir,
-            console=console,
-        )
+        dataset = load_data(options, net.image_size, console)
         if dataset.classes != net.classes and net.classifier:
             raise ValueError(
                 f"{options.data}: its classes are {', '.join(dataset.classes)}, the run's {', '.join(net.classes)}"
             )
-        labels = parse_budget(options.labels or net.labels or "1.0")
         aside = set_aside(dataset, net.validation, net.seed)
-        chosen, _ = budget(dataset, labels, aside, seed=seed, balanced=options.balanced)
+        chosen, _ = budget(dataset, parse_budget(text), aside, seed=seed, balanced=options.balanced is not False)
         seconds = net.pretrain_seconds or next((r["seconds"] for r in reversed(list(read_metrics(options.run)))), None)
         net = replace(net, classes=dataset.classes, dataset=dataset.name, pretrain_seconds=seconds)
         records = []
@@ -66,6 +62,19 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
     columns = ("method", "depth", "labels", "top-1 %", "top-5 %")
     console.table(f"{net.dataset}: {options.run}", columns, [_row(r) for r in records])
     return records
+
+
+def _with_labels_of(net: Net, options: EvaluateOptions) -> EvaluateOptions:
+    # Which labels may be seen: a fine-tuned net has seen its own, and no others are counted as its budget.
+    if not net.classifier:
+        seed = net.seed if options.seed is None else options.seed
+        return replace(options, labels=options.labels or "1.0", seed=seed)
+    own = {"labels": net.labels, "balanced": net.balanced, "seed": net.label_seed}
+    for name, value in own.items():
+        given = getattr(options, name)
+        if given not in (None, value):
+            raise ValueError(f"{options.run} was fine-tuned with {name}={value}, not {given}: leave --{name} out")
+    return replace(options, **own)  # type: ignore[arg-type]
 
 
 def frozen(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from fasthebb.data.labels import parse_budget
+from fasthebb.jobs.checks import check_numbers
 from fasthebb.rules import HPCA, KWTA, HardWTA, Rule, SoftWTA
 from fasthebb.training.pretrain import Order
 
@@ -18,7 +20,7 @@ class PretrainOptions:
 
     Args:
         data: digits, or folder:PATH with one sub-folder a class (and train, val, test above them if there are).
-        data_dir: where named data sets lie.
+        data_dir: the folder that a relative PATH of data is below.
         model: sixlayer, vgg11, vgg13, vgg16, vgg19, or module:function of your own.
         width: units of every hidden layer, relative to the published net.
         rule: the learning rule, a class of fasthebb.
@@ -60,6 +62,9 @@ class PretrainOptions:
     checkpoint_steps: int = 200
     max_bad: float = 0.1
 
+    def __post_init__(self) -> None:
+        check_numbers(self)
+
 
 @dataclass(frozen=True)
 class FinetuneOptions:
@@ -68,7 +73,7 @@ class FinetuneOptions:
     Args:
         run: the run folder of the pre-training.
         data: as in pretrain; by default the data of that run.
-        data_dir: where named data sets lie.
+        data_dir: the folder that data is below; by default that of the run, unless data is given.
         labels: the label budget: a fraction of the training images (0.1 or 10%) or a count (500).
         balanced: as many labels of every class; otherwise a plain shuffle.
         head_only: train the classifier alone, on frozen features.
@@ -105,6 +110,10 @@ class FinetuneOptions:
     checkpoint_steps: int = 200
     max_bad: float = 0.1
 
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        parse_budget(self.labels)
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -113,14 +122,14 @@ class EvaluateOptions:
     Args:
         run: the run folder, of pre-training or of fine-tuning.
         data: as in pretrain; by default the data of that run.
-        data_dir: where named data sets lie.
-        labels: the label budget of probe and knn; by default that of the fine-tuning, or all labels.
-        balanced: as many labels of every class; otherwise a plain shuffle.
+        data_dir: the folder that data is below; by default that of the run, unless data is given.
+        labels: the label budget of probe and knn, all labels by default; a fine-tuned net keeps its own.
+        balanced: as many labels of every class, otherwise a plain shuffle; a fine-tuned net keeps its own.
         probe: train a linear classifier on the frozen features of every depth.
         probe_method: ridge in closed form, or sgd.
         knn: classify by the nearest labelled images, at every depth.
         k: how many neighbours vote, as far as there are as many labels of a class.
-        seed: decides which labels; by default the run's.
+        seed: decides which labels; by default the run's, and a fine-tuned net keeps its own.
         device: cpu, cuda, or auto.
         batch_size: images a step.
         max_bad: fraction of unreadable image files that is skipped with a warning; above it the command fails.
@@ -130,7 +139,7 @@ class EvaluateOptions:
     data: str | None = None
     data_dir: Path | None = None
     labels: str | None = None
-    balanced: bool = True
+    balanced: bool | None = None
     probe: bool = False
     probe_method: Literal["ridge", "sgd"] = "ridge"
     knn: bool = False
@@ -139,6 +148,11 @@ class EvaluateOptions:
     device: str = "auto"
     batch_size: int = 256
     max_bad: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        if self.labels is not None:
+            parse_budget(self.labels)
 
 
 def forward_of(rule: Rule) -> Forward:
@@ -152,26 +166,3 @@ def forward_of(rule: Rule) -> Forward:
 def rule_name(rule: Rule) -> str:
     """How results call a rule."""
     return type(rule).__name__
-
-
-def plain(value: Any) -> Any:
-    """Options as plain values that YAML can hold and a command line can read back."""
-    if isinstance(value, Rule) or (is_dataclass(value) and type(value).__module__ == "fasthebb.response"):
-        return {
-            "class_path": _path(type(value)),
-            "init_args": {f.name: plain(getattr(value, f.name)) for f in fields(value)},
-        }
-    if is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return _path(value) if callable(value) else value
-
-
-def _path(value: Any) -> str:
-    module: str = value.__module__
-    return f"{'fasthebb' if module.startswith('fasthebb.rules') else module}.{value.__qualname__}"

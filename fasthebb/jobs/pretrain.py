@@ -8,12 +8,13 @@ import torch
 
 from fasthebb.console import Console
 from fasthebb.hebbian import attach
-from fasthebb.jobs.options import PretrainOptions, forward_of, plain, rule_name
+from fasthebb.jobs.options import PretrainOptions, forward_of, rule_name
 from fasthebb.jobs.setup import Net, all_but, head_of, load_data, set_aside, statistics, write_net
+from fasthebb.options import plain
 from fasthebb.training import checkpoint
 from fasthebb.training.loop import device_of, place
 from fasthebb.training.pretrain import pretrain
-from fasthebb.training.run import RunFolder
+from fasthebb.training.run import RunFolder, finished
 
 
 def run(options: PretrainOptions, console: Console) -> None:
@@ -26,22 +27,18 @@ def run(options: PretrainOptions, console: Console) -> None:
     """
     if options.forward == "auto":
         options = replace(options, forward=forward_of(options.rule))
-    if not options.lr > 0:
-        raise ValueError(f"lr={options.lr}: the learning rate must be above 0")
     device = device_of(options.device)
     with RunFolder(options.out, plain(options), resume=options.resume, console=console) as folder:
-        dataset = load_data(
-            options.data,
-            image_size=options.image_size,
-            max_bad=options.max_bad,
-            data_dir=options.data_dir,
-            console=console,
-        )
+        if finished(folder.path):
+            console.say(f"{folder.path} is finished already")
+            return
+        dataset = load_data(options, options.image_size, console)
         mean, std = statistics(dataset)
         checkpoint.seed_everything(options.seed)
         net = Net(
             dataset=dataset.name,
             data=options.data,
+            data_dir=str(options.data_dir) if options.data_dir else None,
             classes=dataset.classes,
             mean=mean,
             std=std,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,11 @@ from fasthebb.console import Console
 from fasthebb.data import Dataset, ImageSet, Loader, channel_statistics, few_labels, load
 from fasthebb.data.labels import holdout
 from fasthebb.files import atomic_write
-from fasthebb.models import build, call_order, head_name
+from fasthebb.models import build, call_order, head_name, trainable_layers
 from fasthebb.training import checkpoint
+from fasthebb.training.run import finished
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,12 @@ class Net:
     rule: str
     validation: float
     seed: int
-    classifier: str | None = None
-    labels: str | None = None
+    data_dir: str | None = None
     pretrain_seconds: float | None = None
+    classifier: str | None = None  # the following are those of its fine-tuning
+    labels: str | None = None
+    balanced: bool | None = None
+    label_seed: int | None = None
 
     def build(self) -> nn.Module:
         """The net, with initial weights from torch's random state."""
@@ -66,7 +72,7 @@ class Net:
         try:
             known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             return cls(**known)
-        except TypeError:
+        except (TypeError, AttributeError):
             raise ValueError(f"{where} does not describe a net of this version of fasthebb; train it again") from None
 
     def loader(self, images: ImageSet, batch_size: int, device: torch.device, **more: Any) -> Loader:
@@ -74,9 +80,18 @@ class Net:
         return Loader(images, batch_size, mean=self.mean, std=self.std, device=device, **more)
 
 
-def load_data(spec: str, *, image_size: int, max_bad: float, data_dir: Path | None, console: Console) -> Dataset:
-    """Load a data set, in words that a user of the command line understands."""
-    return load(spec, image_size=image_size, max_bad=max_bad, data_dir=data_dir, console=console)
+def load_data(options: Any, image_size: int, console: Console) -> Dataset:
+    """The data set that a command's options name."""
+    return load(
+        options.data, image_size=image_size, max_bad=options.max_bad, data_dir=options.data_dir, console=console
+    )
+
+
+def with_data_of(net: Net, options: T) -> T:
+    """The options, with the data of a net where they name none."""
+    if options.data is not None:  # type: ignore[attr-defined]
+        return options
+    return replace(options, data=net.data, data_dir=Path(net.data_dir) if net.data_dir else None)  # type: ignore[type-var]
 
 
 def statistics(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -127,9 +142,9 @@ def head_of(model: nn.Module, wished: str | None) -> str:
     """
     if wished is None:
         return head_name(model)
-    if wished not in dict(model.named_modules()):
-        names = ", ".join(name for name, module in model.named_modules() if isinstance(module, nn.Linear))
-        raise ValueError(f"head {wished!r}: the model has no such layer; its Linear layers are {names}")
+    if wished not in trainable_layers(model):
+        names = ", ".join(trainable_layers(model))
+        raise ValueError(f"head {wished!r}: the model has no such layer; its Linear and Conv layers are {names}")
     return wished
 
 
@@ -158,8 +173,8 @@ def write_net(path: Path, net: Net) -> None:
     atomic_write(path / "model.json", json.dumps(net.plain(), indent=1, ensure_ascii=False) + "\n")
 
 
-def read_net(run: Path) -> tuple[Net, nn.Module]:
-    """The trained net of a run folder, from its checkpoint alone.
+def read_net(run: Path, console: Console) -> tuple[Net, nn.Module]:
+    """The trained net of a run folder, from its checkpoint alone; warns if the run is not finished.
 
     Raises:
         ValueError: there is no run, or its checkpoint is not sound.
@@ -173,4 +188,6 @@ def read_net(run: Path) -> tuple[Net, nn.Module]:
         model.load_state_dict(state["parts"]["model"])
     except (RuntimeError, KeyError):
         raise ValueError(f"{run}: its checkpoint does not fit the net {net.model!r}; train it again") from None
+    if (run / "config.yaml").exists() and not finished(run):
+        console.warn(f"{run} is not finished: its net is as of step {state['progress']['step']}")
     return net, model

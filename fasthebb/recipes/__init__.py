@@ -14,11 +14,11 @@ def digits() -> StudyOptions:
         recipe="digits",
         data="digits",
         width=0.25,
-        budgets=["20", "50", "200"],
+        budgets=["50", "100", "200"],
         epochs=3,
-        lr=1e-2,
+        lr=0.1,
         finetune_lr=1e-2,
-        finetune_steps=60,
+        finetune_steps=150,
         out=Path("runs/digits"),
     )
 

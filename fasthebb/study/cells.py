@@ -80,12 +80,12 @@ class Bench:
         reset_peak()
         records = measure(path)
         atomic_write(done, json.dumps([asdict(r) for r in records], indent=1) + "\n")
+        self.folder.begun = True
         return records
 
-    def watcher(self, path: Path) -> RunWatcher:
-        """Who watches the training of a cell."""
-        run = self.folder
-        return RunWatcher(path, self.net.plain(), self.options.checkpoint_steps, run.stop, run.console)
+    def watcher(self, path: Path, net: Net) -> RunWatcher:
+        """Who watches the training of a cell's net."""
+        return self.folder.watcher(net.plain(), self.options.checkpoint_steps, path)
 
 
 def hebbian(bench: Bench, name: str) -> list[Record]:
@@ -108,7 +108,7 @@ def hebbian(bench: Bench, name: str) -> list[Record]:
             epochs=bench.options.epochs,
             order=bench.options.order,
             max_steps=bench.options.max_steps,
-            watcher=bench.watcher(path),
+            watcher=bench.watcher(path, net),
         )
         return []
 
@@ -212,7 +212,7 @@ def _supervised(bench: Bench, net: Net, model: nn.Module, labels: int, path: Pat
         head=net.head,
         weight_decay=options.weight_decay,
         max_steps=options.finetune_steps,
-        watcher=bench.watcher(path),
+        watcher=bench.watcher(path, net),
     )
     peak = peak_bytes() / 2**20
     top1, top5 = accuracies(model, net.loader(bench.dataset.test, 256, bench.device, shuffle=False), (1, 5))

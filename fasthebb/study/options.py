@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from fasthebb import finish
+from fasthebb.data.labels import parse_budget
+from fasthebb.jobs.checks import check_numbers
+from fasthebb.models.blocks import one_of
 from fasthebb.rules import HPCA, HardWTA, Oja, Rule, SoftWTA, Subspace
 
 BASELINES = ("random", "scratch")
@@ -35,7 +38,7 @@ class StudyOptions:
         rules: by name, the rules that methods may name.
         rates: by name, learning rates of the rules; lr for the rest.
         data: digits, or folder:PATH with one sub-folder a class (and train, val, test above them if there are).
-        data_dir: where named data sets lie.
+        data_dir: the folder that a relative PATH of data is below.
         model: sixlayer, vgg11, vgg13, vgg16, vgg19, or module:function of your own.
         width: units of every hidden layer, relative to the published net.
         lr: learning rate of pre-training, plain SGD.
@@ -90,3 +93,19 @@ class StudyOptions:
     resume: bool = False
     checkpoint_steps: int = 200
     max_bad: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, given in (("methods", self.methods), ("budgets", self.budgets), ("seeds", self.seeds)):
+            if not given:
+                raise ValueError(f"--{name} is empty: name at least one")
+            if len(set(given)) < len(given):
+                raise ValueError(f"--{name} {', '.join(map(str, given))}: each may stand there once")
+        for method in self.methods:
+            one_of("method", method, [*self.rules, *BASELINES])
+        for text in self.budgets:
+            parse_budget(text)
+        for name, rate in self.rates.items():
+            one_of("rate of rule", name, self.rules)
+            if not 0 < rate < float("inf"):
+                raise ValueError(f"--rates {name}={rate}: a learning rate must be above 0")
+        check_numbers(self)

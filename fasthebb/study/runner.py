@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasthebb.console import Console
-from fasthebb.data.labels import parse_budget
 from fasthebb.environment import hardware
 from fasthebb.evaluation.results import Record, load, save, summarise
 from fasthebb.files import atomic_save
-from fasthebb.jobs.options import plain
 from fasthebb.jobs.setup import load_data, statistics
-from fasthebb.models.blocks import one_of
+from fasthebb.options import plain
 from fasthebb.study.cells import Bench, base_net, first_filters, hebbian, random_features, scratch, usage
 from fasthebb.study.options import BASELINES, StudyOptions
 from fasthebb.study.report import write_report
 from fasthebb.study.verdict import headline, shown
 from fasthebb.training.loop import device_of
 from fasthebb.training.run import RunFolder, read_config, read_metrics
+
+PICTURES = "pictures.npz"  # the last thing that a study measures
 
 
 def run(options: StudyOptions, console: Console) -> Path:
@@ -33,16 +33,14 @@ def run(options: StudyOptions, console: Console) -> Path:
         ValueError: an option does not fit the data or the folder.
         Interrupted: a signal came; the study resumes with the cells that are left.
     """
-    _check(options)
     device = device_of(options.device)
     with RunFolder(options.out, plain(options), resume=options.resume, console=console) as folder:
-        dataset = load_data(
-            options.data,
-            image_size=options.image_size,
-            max_bad=options.max_bad,
-            data_dir=options.data_dir,
-            console=console,
-        )
+        if (folder.path / PICTURES).exists():
+            console.say(f"{folder.path} is finished already")
+            records, _ = load(folder.path)
+            show(records, console)
+            return folder.path / "report.html"
+        dataset = load_data(options, options.image_size, console)
         mean, std = statistics(dataset)
         nets = {seed: base_net(options, dataset, mean, std, seed) for seed in options.seeds}
         benches = [Bench(options, dataset, folder, device, net, seed) for seed, net in nets.items()]
@@ -92,21 +90,6 @@ def rebuild(folder: Path) -> Path:
     )
 
 
-def _check(options: StudyOptions) -> None:
-    for name, given in (("methods", options.methods), ("budgets", options.budgets), ("seeds", options.seeds)):
-        if not given:
-            raise ValueError(f"{name} is empty: name at least one")
-        if len(set(given)) < len(given):
-            raise ValueError(f"{name} {', '.join(map(str, given))}: each may stand there once")
-    for method in options.methods:
-        one_of("method", method, [*options.rules, *BASELINES])
-    for text in options.budgets:
-        parse_budget(text)
-    for name, rate in {**options.rates, "lr": options.lr, "finetune_lr": options.finetune_lr}.items():
-        if not rate > 0:
-            raise ValueError(f"{name}={rate}: a learning rate must be above 0")
-
-
 def _method(name: str) -> Callable[[Bench, str], list[Record]]:
     return {"random": random_features, "scratch": scratch}.get(name, hebbian)
 
@@ -122,11 +105,11 @@ def _keep_pictures(bench: Bench) -> None:
     kept = {name: array for name, array in filters.items() if array is not None}
     for name in names:
         kept |= {f"usage/{name.upper()}/{layer}": share for layer, share in usage(bench, name).items()}
-    atomic_save(bench.folder.path / "pictures.npz", lambda file: np.savez(file, allow_pickle=False, **kept))
+    atomic_save(bench.folder.path / PICTURES, lambda file: np.savez(file, allow_pickle=False, **kept))
 
 
 def _pictures(folder: Path, kind: str) -> dict[str, NDArray[Any]]:
-    file = folder / "pictures.npz"
+    file = folder / PICTURES
     if not file.exists():
         return {}
     with np.load(file, allow_pickle=False) as arrays:

@@ -17,17 +17,29 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
+from fasthebb.diagnostics import broken_layer
 from fasthebb.files import atomic_save, atomic_write
 from fasthebb.training.loop import Progress, Stateful
 
 FORMAT = "fasthebb checkpoint 1"
+KEYS = {"parts", "progress", "random", "about"}
 
 
 def save(path: Path, parts: Mapping[str, Stateful], progress: Progress, about: Mapping[str, Any]) -> None:
-    """Write parts, progress, random state and `about` (plain values) to `path`, all at once or not at all."""
+    """Write parts, progress, random state and `about` (plain values) to `path`, all at once or not at all.
+
+    Raises:
+        FloatingPointError: the model is not finite; what `path` holds stays.
+    """
+    states = {name: part.state_dict() for name, part in parts.items()}
+    broken = broken_layer(states["model"])
+    if broken is not None:
+        step = progress.step
+        why = f"after step {step}: lower the learning rate" if step else "before the first step: check the model"
+        raise FloatingPointError(f"Layer {broken!r} is not finite {why}")
     state = {
         "format": FORMAT,
-        "parts": {name: part.state_dict() for name, part in parts.items()},
+        "parts": states,
         "progress": asdict(progress),
         "random": {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
         "about": dict(about),
@@ -47,7 +59,7 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is not a sound checkpoint ({_reason(error)}); restore it, or start anew") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= KEYS:
         raise ValueError(f"{path} is not a checkpoint of fasthebb; name a run folder that fasthebb made")
     return state
 
@@ -65,13 +77,12 @@ def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful]) -> Progress
     for name, part in parts.items():
         try:
             part.load_state_dict(state["parts"][name])
-        except (RuntimeError, KeyError) as error:
+        except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(
                 f"The checkpoint's {name} does not fit ({_reason(error)}): it is of another model"
             ) from None
     torch.set_rng_state(state["random"]["torch"])
-    if state["random"]["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["random"]["cuda"])
+    torch.cuda.set_rng_state_all(state["random"]["cuda"][: torch.cuda.device_count()])
     return Progress(**state["progress"])
 
 

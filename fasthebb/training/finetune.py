@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fasthebb.diagnostics import broken_layer
 from fasthebb.models import head_name
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
 
@@ -46,7 +48,8 @@ def finetune(
     """
     device = next(model.parameters()).device
     plan = Plan(len(loader), epochs, max_steps)
-    trained = _trained(model, head or head_name(model), head_only)
+    head = head or head_name(model)
+    trained = _trained(model, head, head_only)
     optimizer = torch.optim.SGD(trained, lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay)
 
     def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float | Tensor]:
@@ -58,8 +61,10 @@ def finetune(
             scores = model(x)
             loss = F.cross_entropy(scores, labels)
         if not torch.isfinite(loss):
+            first = broken_layer(model.state_dict())
             raise FloatingPointError(
-                f"The loss is {loss.item()} in step {number + 1}: lower the learning rate {lr}, or check the images"
+                f"The loss is {loss.item()} in step {number + 1}, from layer {head if first is None else first!r} on: "
+                f"lower the learning rate {lr}, or check the images"
             )
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -69,14 +74,15 @@ def finetune(
         record = {"lr": lr * schedule(number, plan.total)}
         if validation is not None:
             record["val_accuracy"] = accuracy(model, validation)
-            _mode(model, head or head_name(model), head_only)
+            _mode(model, head, head_only)
         return record
 
-    _mode(model, head or head_name(model), head_only)
+    _mode(model, head, head_only)
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
-    return train(
-        loader, plan, step, parts=parts, after_epoch=after_epoch, watcher=watcher, description="finetune"
-    ).history
+    with _frozen([p for p in model.parameters() if p.requires_grad and not any(p is t for t in trained)]):
+        return train(
+            loader, plan, step, parts=parts, after_epoch=after_epoch, watcher=watcher, description="finetune"
+        ).history
 
 
 def schedule(number: int, total: int) -> float:
@@ -93,13 +99,22 @@ def accuracy(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], k: int =
 
 
 def accuracies(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], ks: tuple[int, ...]) -> list[float]:
-    """Top-k accuracies in percent for every k, in eval mode; the mode is left at eval."""
+    """Top-k accuracies in percent for every k, in eval mode; the mode is left at eval.
+
+    Raises:
+        ValueError: there are no images.
+        FloatingPointError: a score is not finite.
+    """
     device = next(model.parameters()).device
     model.eval()
     hits, images = torch.zeros(len(ks), dtype=torch.float64), 0
     with torch.no_grad():
         for x, labels in loader:
             scores, labels = model(x.to(device)), labels.to(device)
+            if not scores.isfinite().all():
+                raise FloatingPointError(
+                    "The net's scores are not finite: lower the learning rate, or check the images"
+                )
             ranked = scores.topk(min(max(ks), scores.shape[1]), dim=1).indices == labels[:, None]
             hits += torch.tensor([float(ranked[:, :k].any(dim=1).sum()) for k in ks], dtype=torch.float64)
             images += len(labels)
@@ -113,6 +128,18 @@ def _trained(model: nn.Module, head: str, head_only: bool) -> list[nn.Parameter]
     if head not in modules:
         raise ValueError(f"The model has no layer {head!r} to be its head; it has {', '.join(filter(None, modules))}")
     return list(modules[head].parameters() if head_only else model.parameters())
+
+
+@contextlib.contextmanager
+def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    # No gradient is computed for these, so none for the layers that they are of.
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 def _mode(model: nn.Module, head: str, head_only: bool) -> None:

@@ -121,6 +121,8 @@ def train(
         for name, value in step(number, x, labels).items():
             progress.sums[name] = progress.sums.get(name, 0.0) + float(value) * len(x)
         progress.sums["images"] = progress.sums.get("images", 0.0) + len(x)
+        if plan.ends_epoch(number) and torch.cuda.is_available():
+            torch.cuda.synchronize()  # or the clock would not see what is still under way
         progress.seconds += time.perf_counter() - began
         progress.step = number + 1
         if plan.ends_epoch(number):
@@ -177,10 +179,11 @@ def device_of(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try cpu or auto"
-        ) from None
+        if device.type == "meta":
+            raise RuntimeError("it holds no data")
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).partition(" type at start")[0].splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here ({reason}); try cpu or auto") from None
     return device
 
 

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
@@ -28,42 +26,30 @@ from fasthebb.console import Console
 from fasthebb.files import append_line, atomic_write, lock
 from fasthebb.training import checkpoint
 from fasthebb.training.loop import Progress, Stateful, Watcher
+from fasthebb.training.stop import Interrupted, Stop
 
-FREE = frozenset({"out", "resume", "device", "checkpoint_steps", "quiet", "debug", "config"})  # may differ on resume
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error: the run goes on later
-    """A signal ended the run after a checkpoint."""
-
-
-class Stop:
-    """Turns the first Ctrl-C or SIGTERM into a request, which the run answers after a checkpoint."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Stop:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._request)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _request(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.requested = True
+FREE = frozenset({"out", "resume", "device", "checkpoint_steps"})  # may differ on resume
+WRITTEN = (
+    ".lock", "config.yaml", "model.json", "metrics.jsonl", "train.log", "checkpoints/last.pt",
+    "cells/*/metrics.jsonl", "cells/*/checkpoints/last.pt",
+)  # fmt: skip
+FOLDERS = ("cells/*/checkpoints", "cells/*", "cells", "checkpoints")
 
 
 class RunFolder:
     """An open run folder: owned by this process until its `with` block ends.
+
+    A new run that fails before its first step leaves nothing behind.
 
     Args:
         path: the folder; made if missing.
         options: the command's options, as plain values.
         resume: go on where an earlier run of the same options ended, or start anew if there was none.
         console: who talks to the user.
+
+    Attributes:
+        begun: whether there is something worth keeping: a step was done.
+        stop: what a signal asks for.
 
     Raises:
         ValueError: the folder holds a run and `resume` is off, holds one of other options, or is something else.
@@ -72,21 +58,28 @@ class RunFolder:
     def __init__(self, path: Path, options: Mapping[str, Any], *, resume: bool, console: Console) -> None:
         self.path, self.console = path, console
         self.options = dict(options)
-        self._resume = resume
-        self._exits = contextlib.ExitStack()
+        self.begun = False
         self.stop = Stop()
+        self._resume = resume
+        self._made: list[Path] = []
+        self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> RunFolder:
+        self._check()  # a folder that is refused is not touched
+        self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self._exits.enter_context(lock(self.path))
         try:
             self._check()
         except BaseException:
             self._exits.close()
             raise
+        self.begun = (self.path / "config.yaml").exists()
         self._exits.enter_context(self.stop)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not self.begun:
+            self._clear()
         self._exits.close()
 
     def log(self, text: str) -> None:
@@ -98,21 +91,20 @@ class RunFolder:
         """Write config.yaml: every option, as a command line reads it back."""
         atomic_write(self.path / "config.yaml", yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True))
 
-    def watcher(self, about: Mapping[str, Any], every: int) -> RunWatcher:
-        """Who watches a training stage of this run: saves every so many steps, and when asked to stop."""
-        return RunWatcher(self.path, about, every, self.stop, self.console)
+    def watcher(self, about: Mapping[str, Any], every: int, path: Path | None = None) -> RunWatcher:
+        """Who watches a training stage, kept in the folder or in another `path`: saves every so many steps."""
+        return RunWatcher(self, about, every, path or self.path)
 
     def finish(self, model: nn.Module, about: Mapping[str, Any]) -> None:
-        """Export the weights of a finished run, with what it is about as their metadata."""
+        """Export the weights, with what they are about as metadata: the last thing a run does."""
         metadata = {"about": json.dumps(dict(about), ensure_ascii=False)}
         checkpoint.export(self.path / "checkpoints" / "last.safetensors", model, metadata)
 
     def _check(self) -> None:
-        config = self.path / "config.yaml"
-        if not config.exists():
-            strangers = sorted(
-                p.name for p in self.path.iterdir() if p.name not in (".lock", "checkpoints", "train.log")
-            )
+        if not self.path.is_dir():
+            return
+        if not (self.path / "config.yaml").exists():
+            strangers = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
             if strangers:
                 raise ValueError(
                     f"{self.path} is not empty and no run folder (it holds {strangers[0]}); name another folder"
@@ -129,20 +121,28 @@ class RunFolder:
         if not self._resume:
             raise ValueError(f"{self.path} holds a run already; add --resume to go on with it, or name another folder")
 
+    def _clear(self) -> None:
+        for pattern in WRITTEN:
+            for file in self.path.glob(pattern):
+                file.unlink()
+        inside = [folder for pattern in FOLDERS for folder in self.path.glob(pattern)]
+        for folder in [*inside, *self._made]:
+            with contextlib.suppress(OSError):  # not empty: it holds what others wrote
+                folder.rmdir()
+
 
 class RunWatcher(Watcher):
     """Writes the metrics and checkpoints of one training stage into a folder.
 
     Args:
-        path: the folder; checkpoints/last.pt in it is where an earlier run left the stage.
+        run: the run folder that the stage is part of.
         about: plain values that say what the checkpoint is of.
         every: steps between checkpoints.
-        stop: asked after every step whether to save and end.
-        console: shows the steps.
+        path: the stage's folder; checkpoints/last.pt in it is where an earlier run left the stage.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any], every: int, stop: Stop, console: Console) -> None:
-        self._path, self._about, self._every, self._stop, self._console = path, about, every, stop, console
+    def __init__(self, run: RunFolder, about: Mapping[str, Any], every: int, path: Path) -> None:
+        self._run, self._about, self._every, self._path = run, about, every, path
         self._last = path / "checkpoints" / "last.pt"
         self._saved = -1
 
@@ -150,32 +150,41 @@ class RunWatcher(Watcher):
         self._last.parent.mkdir(parents=True, exist_ok=True)
         if self._last.exists():
             progress = checkpoint.restore(checkpoint.load(self._last), parts)
+            self._saved = progress.step
         else:
             progress = Progress()
             self._save(parts, progress)
         lines = [json.dumps(record) + "\n" for record in progress.history]
         atomic_write(self._path / "metrics.jsonl", "".join(lines))
+        self._run.stop.deferred = True
         return progress
 
     def stepped(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
-        if self._stop.requested or progress.step % self._every == 0:
+        self._run.begun = True
+        if self._run.stop.requested or progress.step % self._every == 0:
             self._save(parts, progress)
-        if self._stop.requested:
+        if self._run.stop.requested:
             raise Interrupted
 
     def finished(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
         self._save(parts, progress)
+        self._run.stop.deferred = False
 
     def epoch(self, record: dict[str, float]) -> None:
         append_line(self._path / "metrics.jsonl", json.dumps(record))
 
     def steps(self, steps: range, description: str) -> Iterable[int]:
-        return self._console.progress(steps, description)
+        return self._run.console.progress(steps, description)
 
     def _save(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
         if self._saved != progress.step:
             checkpoint.save(self._last, parts, progress, self._about)
             self._saved = progress.step
+
+
+def finished(path: Path) -> bool:
+    """Whether a run folder's run has ended well; the export is the last thing it writes."""
+    return (path / "checkpoints" / "last.safetensors").exists()
 
 
 def read_config(path: Path) -> dict[str, Any]:

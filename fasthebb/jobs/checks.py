@@ -1,0 +1,42 @@
+"""Which numbers make sense as options, checked before anything is read or written."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+AT_LEAST = {
+    "batch_size": 1,
+    "checkpoint_steps": 1,
+    "epochs": 1,
+    "finetune_steps": 1,
+    "image_size": 1,
+    "k": 1,
+    "max_steps": 1,
+    "rounds": 1,
+    "seed": 0,
+    "weight_decay": 0,
+}
+ABOVE_ZERO = ("finetune_lr", "lr", "width")
+LARGEST_SEED = 2**63 - 1
+
+
+def check_numbers(options: Any) -> None:
+    """Check every number among the fields of `options`, by its name; None passes.
+
+    Raises:
+        ValueError: one makes no sense.
+    """
+    for name, value in vars(options).items():
+        option = f"--{name.replace('_', '-')}"
+        if name in AT_LEAST and value is not None and not AT_LEAST[name] <= value < math.inf:
+            raise ValueError(f"{option} {value}: give {AT_LEAST[name]} or more")
+        if name in ABOVE_ZERO and not 0 < value < math.inf:
+            raise ValueError(f"{option} {value}: give a number above 0")
+        if name == "max_bad" and not 0 <= value <= 1:
+            raise ValueError(f"{option} {value}: give a fraction from 0 to 1")
+        if name == "validation" and not 0 <= value < 1:
+            raise ValueError(f"{option} {value}: give a fraction from 0 to below 1")
+        for seed in value if name == "seeds" else [value] if name == "seed" and value is not None else []:
+            if not 0 <= seed <= LARGEST_SEED:
+                raise ValueError(f"{option} {seed}: give a whole number from 0 to {LARGEST_SEED}")
