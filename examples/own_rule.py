@@ -21,7 +21,7 @@ from fasthebb.ops import count, total
 class Tails(Rule):
     """ΔW_i = E[y_i³ (x − y_i w_i)]: unit length, along the direction in which E[y⁴] is largest."""
 
-    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:
+    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:  # noqa: ARG002
         return Terms(post=y**3, decay=Diagonal(total(y**4)), norm=count(y))
 
 

@@ -33,8 +33,8 @@ _MODULES = ("data", "finish", "models", "response")
 
 __all__ = [
     "HPCA", "KWTA", "HardWTA", "Hebb", "Hebbian", "Oja", "Rule", "SoftWTA", "Subspace", "Terms",
-    "attach", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy", "linear_probe", "models", "pretrain",
-    "response",
+    "attach", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy", "linear_probe", "models",
+    "pretrain", "response",
 ]  # fmt: skip
 
 

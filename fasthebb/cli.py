@@ -1,7 +1,7 @@
 """The command line: `fasthebb COMMAND --option value …`, configured by dataclasses, YAML and dotted overrides.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 75 interrupted after a checkpoint. torch is imported only once a command is
-known, so that help is immediate.
+Exit codes: 0 done; 1 failed: the options do not fit the data, the files or the machine; 2 wrong usage: they make no
+sense; 75 interrupted, resumable. torch is imported only once a command is known, so that help is immediate.
 """
 
 from __future__ import annotations
@@ -92,50 +92,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         console.error(_unknown("command", given[0], COMMANDS))
         return USAGE
-    return _run(given, console, debug=debug)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: console.warn(" ".join(str(message).split()))
+        try:
+            return _run(given, console, debug=debug)
+        except KeyboardInterrupt:
+            console.error("interrupted")
+            return INTERRUPTED
 
 
 def _run(given: list[str], console: Console, *, debug: bool) -> int:
     from fasthebb.options import Usage, parse
-
-    warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
-    from fasthebb.training.run import Interrupted
+    from fasthebb.training.stop import Interrupted
 
     try:
         kind, function = COMMANDS[given[0]].load()
-        options = parse(f"fasthebb {given[0]}", kind, given[1:], _recipe(given))
+        options = parse(f"fasthebb {given[0]}", kind, given[1:], _recipe(given, kind))
         function(options, console)
+    except SystemExit as done:  # --help and the like
+        return int(done.code or DONE)
     except Usage as error:
         console.error(str(error))
         return USAGE
     except Interrupted:
-        resume = (
-            given if "--resume" in given or "resume" not in {f.name for f in fields(kind)} else [*given, "--resume"]
-        )
-        console.error(f"interrupted after a checkpoint; go on with: fasthebb {shlex.join(resume)}")
+        resume = [] if {"--resume", "--resume=true"} & set(given) else ["--resume"]
+        resumes = "resume" in {f.name for f in fields(kind)}
+        line = shlex.join([*given, *resume])
+        console.error(f"interrupted; go on with: fasthebb {line}" if resumes else "interrupted")
         return INTERRUPTED
     except (ValueError, FloatingPointError, OSError) as error:
         if debug:
             raise
         console.error(" ".join(str(error).split()))
         return FAILED
-    except KeyboardInterrupt:
-        console.error("interrupted")
-        return 130
+    except Exception as error:
+        if debug:
+            raise
+        reason = " ".join(str(error).split())
+        console.error(f"{type(error).__name__}: {reason} (--debug shows where)")
+        return FAILED
     return DONE
 
 
-def _recipe(given: list[str]) -> Any:
+def _recipe(given: list[str], kind: type[Any]) -> Any:
     # A study's recipe: the values that its options start from.
-    from fasthebb.options import Usage, values_of
+    from fasthebb.options import Usage, read_words, values_of
     from fasthebb.recipes import RECIPES
 
-    named = values_of("--recipe", given) if given[0] == "study" else []
-    if not named:
+    if given[0] != "study":
         return None
-    if named[-1] not in RECIPES:
-        raise Usage(_unknown("recipe", named[-1], RECIPES))
-    return RECIPES[named[-1]]()
+    words, config = read_words(given[1:], kind)
+    named = [config.get("recipe"), *values_of("--recipe", words)][-1]
+    if named is None:
+        return None
+    if named not in RECIPES:
+        raise Usage(_unknown("recipe", str(named), RECIPES))
+    return RECIPES[named]()
 
 
 def _help() -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fasthebb.ops import gram, rows
+from fasthebb.ops import columns, gram, rows
 
 BLOCK = 32  # units per block of the causal form: fewer waste less below the diagonal, more make fuller products
 
@@ -130,14 +130,14 @@ class LowerGram(Decay):
 
     def _causal(self, out: Tensor, residual: Tensor, w: Tensor, beta: float) -> None:
         # residual [G, M, K] is what the units before this block leave of the input; starting from 0 gives −decay·w.
-        for group in zip(rows(self.a), rows(self.b), out, residual, w):  # matrices: a batched product would copy blocks
-            a, b, out_g, rest, w_g = group
-            for start, stop in _blocks(len(w_g), BLOCK):
-                a_k, b_k, w_k, out_k = a[:, start:stop], b[:, start:stop], w_g[start:stop], out_g[start:stop]
-                torch.addmm(out_k, a_k.T, rest, beta=beta, out=out_k)
-                out_k.addmm_(torch.mm(a_k.T, b_k).tril_(), w_k, alpha=-1)
-                if stop < len(w_g):
-                    rest.addmm_(b_k, w_k, alpha=-1)
+        columns_a = columns(self.a)
+        columns_b = columns_a if self.b is self.a else columns(self.b)
+        for a, b, out_g, rest, w_g in zip(columns_a, columns_b, out, residual, w):
+            blocks = (t.split(BLOCK) for t in (a, b, out_g, w_g))
+            for inside, a_k, b_k, out_k, w_k in zip(_diagonal(a, b), *blocks):
+                torch.addmm(out_k, inside, w_k, beta=beta, alpha=-1, out=out_k)
+                out_k.addmm_(a_k, rest)
+                rest.addmm_(b_k.T, w_k, alpha=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +155,14 @@ class Sum(Decay):
     def subtract(self, out: Tensor, w: Tensor) -> None:
         for part in self.parts:
             part.subtract(out, w)
+
+
+def _diagonal(a: Tensor, b: Tensor) -> list[Tensor]:
+    # The diagonal blocks lower(a_k b_kᵀ) of a, b [C, M]: all whole ones in one batched product.
+    whole = len(a) // BLOCK * BLOCK
+    split = (-1, BLOCK, a.shape[1])
+    squares = list(torch.bmm(a[:whole].view(split), b[:whole].view(split).mT).tril_()) if whole else []
+    return squares if whole == len(a) else [*squares, torch.mm(a[whole:], b[whole:].T).tril_()]
 
 
 def _merge(left: Decay, right: Decay) -> Decay:

@@ -68,12 +68,15 @@ def lock(folder: AnyPath) -> Iterator[None]:
 
     A flock on `folder/.lock`: it ends with the process, however that ends, so the file may stay without harm.
 
-    Raises ValueError if another process holds it, or if `folder` is a file.
+    Raises ValueError if another process holds it, if `folder` is a file, or if it cannot be made.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be made ({error.strerror}): name another folder") from None
     with (folder / ".lock").open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

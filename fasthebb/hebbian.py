@@ -52,11 +52,13 @@ class Hebbian:
     Attributes:
         signal: what supervised and three-factor rules need of the next forward, one entry a sample; None for the rest.
         steps: how many times `write_grad` was called.
+        focused: the one layer that learns now; None when all do.
     """
 
     def __init__(self, model: nn.Module, rules: Mapping[str, Rule | None]) -> None:
         self.signal: Tensor | None = None
         self.steps = 0
+        self.focused: str | None = None
         self._layers = [Layer(*chosen) for chosen in match(model, rules)]
         taken = [layer.name for layer in self._layers if layer.module in _attached]
         if taken:
@@ -114,6 +116,7 @@ class Hebbian:
         """
         if name is not None and name not in self.layers:
             raise ValueError(f"{name!r} is not attached; there are {', '.join(self.layers)}")
+        self.focused = name
         for layer in self._layers:
             layer.active = name is None or layer.name == name
             if not layer.active:

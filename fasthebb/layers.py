@@ -90,6 +90,8 @@ class ConvUnits:
         self.module = module
         groups, kernel = module.groups, math.prod(module.kernel_size)
         self.shape = (groups, module.out_channels // groups, module.in_channels // groups * kernel)
+        # K runs in the order in which the weight lies in memory, so that [G, C, K] is a view of it.
+        self._channels_last = module.weight.ndim > 3 and module.weight.shape[1] > 1 and module.weight.stride(1) == 1
 
     def batched(self, x: Tensor) -> Tensor:
         """An input or output with its batch dimension."""
@@ -101,11 +103,14 @@ class ConvUnits:
 
     def weight(self, w: Tensor) -> Tensor:
         """A tensor shaped like the layer's weight as [G, C, K], a view where it can be."""
-        return w.reshape(self.shape)
+        return (w.movedim(1, -1) if self._channels_last else w).reshape(self.shape)
 
     def fold(self, dw: Tensor) -> Tensor:
         """A tensor [G, C, K] shaped like the layer's weight."""
-        return dw.reshape(self.module.weight.shape)
+        shape = self.module.weight.shape
+        if self._channels_last:
+            return dw.reshape(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
+        return dw.reshape(shape)
 
     def patches(self, x: Tensor, out: Tensor, weight: Tensor) -> ConvPatches:
         """The patches of a batched call with input x and output out."""
@@ -173,14 +178,14 @@ class ConvPatches:
         return self.units.view(self._convolve(self.x, self.units.fold(w), self.units.shape[0]))
 
     def correlate(self, post: Tensor, out: Tensor, beta: float) -> None:
-        """out ← beta·out + postᵀX, for post [N, G, C, L] and out [G, C, K]."""
+        """out ← beta·out + postᵀX, for post [N, G, C, L], out [G, C, K] and beta 0 or 1."""
         module = self.units.module
         dw = torch.ops.aten.convolution_backward(
             post.reshape(self.out_shape), self.x, self.like, None,
             module.stride, self.padding, module.dilation, self.units.transposed, self.output_padding, module.groups,
             (False, True, False),
         )[1]  # fmt: skip
-        out.mul_(beta).add_(self.units.weight(dw)) if beta else out.copy_(self.units.weight(dw))
+        out.add_(self.units.weight(dw)) if beta else out.copy_(self.units.weight(dw))
 
     def _convolve(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
         m = self.units.module

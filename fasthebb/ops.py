@@ -31,14 +31,26 @@ def rows(t: Tensor) -> Tensor:
     return t.permute(1, 0, 3, 2).reshape(groups, n * locations, units)
 
 
+def columns(t: Tensor) -> Tensor:
+    """t [N, G, C, L] as [G, C, M], contiguous: one row per unit."""
+    n, groups, units, locations = t.shape
+    return t.permute(1, 2, 0, 3).reshape(groups, units, n * locations).contiguous()
+
+
 def gram(a: Tensor, b: Tensor) -> Tensor:
-    """Σ a[n, g, i, l]·b[n, g, j, l] over n and l, as [G, I, J], for a [N, G, I, L] and b [N, G, J, L]."""
+    """Σ a[n, g, i, l]·b[n, g, j, l] over n and l, as [G, I, J], for a [N, G, I, L] and b [N, G, J, L].
+
+    Over many locations it is the weight gradient of a 1×1 convolution, which reads either memory order as it is.
+    """
     n, groups, i, locations = a.shape
     j = b.shape[2]
-    if units_last(a) or locations < i:
+    if locations == 1 or n == 0:
         return torch.bmm(rows(a).mT, rows(b))
-    per_sample = torch.matmul(a, b.mT)  # [N, G, I, J]: no copy of a or b; small, for I, J < L
-    return per_sample.sum(dim=0) if n != 1 else per_sample.view(groups, i, j)
+    inputs, post = b.reshape(n, groups * j, locations, 1), a.reshape(n, groups * i, locations, 1)
+    like = inputs.new_empty(groups * i, j, 1, 1)
+    arguments = (None, (1, 1), (0, 0), (1, 1), False, (0, 0), groups, (False, True, False))
+    dw: Tensor = torch.ops.aten.convolution_backward(post, inputs, like, *arguments)[1]
+    return dw.reshape(groups, i, j)
 
 
 def reciprocal(t: Tensor) -> Tensor:

@@ -48,7 +48,8 @@ def parse(program: str, kind: type[T], given: Sequence[str], defaults: T | None 
     if start:
         parser.set_defaults(start)
     if {"-h", "--help"} & set(words):
-        sys.stdout.write(re.sub(r"--[a-z][\w.]*", lambda option: option[0].replace("_", "-"), parser.format_help()))
+        text = re.sub(r"--[a-z][\w.]*", lambda option: option[0].replace("_", "-"), parser.format_help())
+        sys.stdout.write(re.sub(r"<function\s+(\w+)\s+at\s+\w+>", r"\1", text))
         raise SystemExit(0)
     try:
         parsed = parser.parse_args([f"--config={json.dumps(config, default=str)}", *words])
@@ -142,7 +143,7 @@ def plain(value: Any) -> Any:
 
 def _parser(program: str, kind: type[Any]) -> ArgumentParser:
     about = (kind.__doc__ or "").split("\n")[0]
-    parser = ArgumentParser(prog=program, exit_on_error=False, description=about, print_config=None)
+    parser = ArgumentParser(prog=program, exit_on_error=False, description=about, print_config=None, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml")
     parser.add_argument("--print_config", action="store_true", help="print all options as YAML and exit")
     parser.add_class_arguments(kind, None, as_group=False, fail_untyped=True)
@@ -164,9 +165,7 @@ def _take(option: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _as_list(items: Sequence[str], kind: str) -> str:
-    if len(items) == 1 and items[0].startswith("["):
-        return items[0]
-    split = [part.strip() for item in items for part in item.split(",") if part.strip()]
+    split = [part.strip(" []\"'") for item in items for part in item.split(",") if part.strip(" []")]
     return json.dumps(split) if kind == "list[str]" else f"[{', '.join(split)}]"
 
 
@@ -220,10 +219,13 @@ def _one_line(error: Exception, parser: ArgumentParser) -> str:
         close = get_close_matches(name.partition("=")[0].replace("-", "_"), [o.replace("-", "_") for o in options], n=1)
         hint = f"; did you mean --{close[0][2:].replace('_', '-')}?" if close else ""
         return f"{parser.prog}: there is no option {name}{hint} (--help lists them)"
+    if keys and value and "Callable" in text:
+        return f"{option} {value[1]}: give the path of a function, such as fasthebb.finish.fan_in"
     if keys and value and wanted:
         kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
         choices = (wanted[2] or "").replace("'", "")
         return f"{option} {value[1]}: give {f'one of {choices}' if choices else kinds.get(wanted[1], wanted[1])}"
-    if path := re.search(r"dot import path string: (\S+)", text):
-        return f"{option} {path[1]}: give the path of what to import, such as fasthebb.finish.fan_in"
-    return f"{option}: {text.rpartition(': ')[2]}" if keys else text
+    if keys:
+        given = "".join(f" {path}" for path in re.findall(r"class_path '(.+?)'", text)[-1:])
+        return f"{option}{given}: {text.rpartition(': ')[2]} (--help lists what there is)"
+    return f"{parser.prog}: {text} (--help lists what there is)"

@@ -14,8 +14,8 @@ import fasthebb
 
 NAMES = [
     "HPCA", "HardWTA", "Hebb", "Hebbian", "KWTA", "Oja", "Rule", "SoftWTA", "Subspace", "Terms",
-    "attach", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy", "linear_probe", "models", "pretrain",
-    "response",
+    "attach", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy", "linear_probe", "models",
+    "pretrain", "response",
 ]  # fmt: skip
 
 

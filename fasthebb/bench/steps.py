@@ -18,6 +18,7 @@ from fasthebb.hebbian import attach
 from fasthebb.models import build, head_name, sixlayer, vae, vae_loss
 from fasthebb.models.blocks import one_of
 from fasthebb.rules import HPCA, Rule, SoftWTA
+from fasthebb.training.forward import Forward
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 RULES: Mapping[str, Rule] = {"hpca": HPCA(), "swta": SoftWTA()}
@@ -99,7 +100,7 @@ def vae_step(images: Tensor, *, width: float = 1.0) -> Step:
 
 
 def hebbian(rule: str, images: Tensor, *, width: float = 1.0) -> Step:
-    """Our step by `rule` ("hpca" or "swta"): all layers but the head from one forward, then plain SGD."""
+    """A step of `fasthebb.pretrain` by `rule` ("hpca" or "swta"): all layers but the head, then plain SGD."""
     net = six_layers(images, width=width, forward=FORWARDS[rule])
     return _attached(net, images, {head_name(net): None, "*": RULES[rule]})
 
@@ -147,9 +148,10 @@ def _attached(net: nn.Module, images: Tensor, rules: Mapping[str, Rule | None]) 
     hebb = attach(net, rules)
     optimizer = torch.optim.SGD(hebb.parameters(), lr=LR)
 
+    forward = Forward(net.train(), hebb.layers, hebb.layers, images[:2])  # as fasthebb.pretrain does
+
     def step() -> None:
-        with torch.no_grad():
-            net(images)
+        forward(images)
         hebb.write_grad()
         optimizer.step()
 

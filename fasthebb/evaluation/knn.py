@@ -36,6 +36,25 @@ def knn_accuracy(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tenso
     return 100 * right / len(test)
 
 
+def knn_left_out(rows: Tensor, labels: Tensor, *, k: int = 10) -> float:
+    """Percent of rows [M, F] that the k nearest of the others classify right: `knn_accuracy`, leaving one out.
+
+    Raises ValueError for k under 1 or above M − 1, shapes that do not fit, unlabelled (-1) rows.
+    """
+    _check_rows("labelled", rows, labels)
+    if not 1 <= k < len(rows):
+        raise ValueError(f"k = {k} neighbours of {len(rows) - 1} other rows: choose k from 1 to {len(rows) - 1}")
+    votes = one_hot(labels.to(rows.device, torch.int64))
+    right = 0
+    for numbers in torch.split(torch.arange(len(rows), device=rows.device), TEST_CHUNK):
+        near = _nearest(rows, rows[numbers].double(), k + 1)
+        others = near != numbers[:, None]
+        others &= others.cumsum(1) <= k  # a copy of the row may stand in its place
+        predicted = (votes[near] * others[:, :, None]).sum(1).argmax(1)
+        right += int((predicted == labels.to(rows.device)[numbers]).sum())
+    return 100 * right / len(rows)
+
+
 def topk_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
     """Percent of rows whose label is among the k classes of highest score.
 

@@ -19,7 +19,8 @@ CHUNK = 4096  # rows at a time in float64
 class Probe:
     """A linear classifier on standardised features: scores = (features - mean) / scale @ weight.T + bias.
 
-    weight: [classes, F]; bias: [classes]; mean, scale: [F]; all float64. strength: of the ridge, None for SGD.
+    weight: [classes, F]; bias: [classes]; mean, scale: [F]; all float64. strength: of the ridge, None for SGD;
+    left_out: its mean squared leave-one-out error, by which depths can be compared without a label more.
     """
 
     weight: Tensor
@@ -27,6 +28,7 @@ class Probe:
     mean: Tensor
     scale: Tensor
     strength: float | None = None
+    left_out: float | None = None
 
     def scores(self, features: Tensor) -> Tensor:
         """Scores float64 [M, classes] of features [M, F]."""
@@ -105,12 +107,13 @@ def _ridge(x: Tensor, labels: Tensor) -> Probe:
         leverage = 1 / count + z.square() @ shrunk
         return float(((target - fitted) / (1 - leverage)[:, None]).square().mean())
 
-    strength = min((STRENGTHS.to(x.device) * mean_eigenvalue).unbind(), key=left_out)
+    errors = {float(strength): left_out(strength) for strength in (STRENGTHS.to(x.device) * mean_eigenvalue).unbind()}
+    strength = min(errors, key=errors.__getitem__)
     if dual:
         weight = x.T @ (vectors @ ((vectors.T @ target) / (e + strength)[:, None]))
     else:
         weight = vectors @ (zt / (e + strength)[:, None])
-    return Probe(weight.T.contiguous(), bias, mean, scale, float(strength))
+    return Probe(weight.T.contiguous(), bias, mean, scale, strength, errors[strength])
 
 
 def _sgd(x: Tensor, labels: Tensor, seed: int, epochs: int, lr: float, batch_size: int) -> Probe:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fasthebb.console import Console
 from fasthebb.data import Dataset
 from fasthebb.data.labels import parse_budget
-from fasthebb.evaluation import knn_accuracy, linear_probe
+from fasthebb.evaluation import knn_accuracy, knn_left_out, linear_probe
 from fasthebb.evaluation.features import extract
 from fasthebb.evaluation.results import Record
 from fasthebb.files import lock
@@ -94,7 +94,8 @@ def frozen(
 ) -> list[Record]:
     """Probe and nearest neighbours on the frozen features of every depth, for every label budget.
 
-    Labels are read at the budgets' images only.
+    A record without a depth is of the depth that a budget's own labels choose: of least leave-one-out error. Labels are
+    read at the budgets' images only.
     """
     most = max(budgets.values(), key=len)
     place = {int(index): row for row, index in enumerate(most)}
@@ -102,7 +103,7 @@ def frozen(
     test = net.loader(dataset.test, batch_size, device, shuffle=False)
     x = next(iter(test))[0][:2]
     hidden = [name for name in trainable_layers(model) if name != net.head]
-    records = []
+    found: list[tuple[float, Record]] = []  # with their leave-one-out error
     for depth, layer in console.progress(list(depths(model, hidden, net.head, x).items()), "depths"):
         pool = pool_of(model, layer, x)
         features, labels = extract(model, layer, train, pool=pool)
@@ -112,14 +113,27 @@ def frozen(
             few, known = features[rows], labels[rows]
             at = (count, len(dataset.train), seed, depth)
             if probe:
-                fitted = linear_probe(few, known, method=probe_method, seed=seed)
-                records.append(record(net, "probe", *at, fitted.score(tested, truth), fitted.score(tested, truth, 5)))
+                ridge = linear_probe(few, known)
+                fitted = ridge if probe_method == "ridge" else linear_probe(few, known, method=probe_method, seed=seed)
+                top1, top5 = fitted.score(tested, truth), fitted.score(tested, truth, 5)
+                found.append((ridge.left_out or 0.0, record(net, "probe", *at, top1, top5)))
             if knn:
-                top1 = knn_accuracy(few, known, tested, truth, k=max(1, min(k, count // len(net.classes))))
-                records.append(record(net, "knn", *at, top1, None))
-    return records
+                near = max(1, min(k, count // len(net.classes)))
+                top1 = knn_accuracy(few, known, tested, truth, k=near)
+                found.append((-knn_left_out(few, known, k=near), record(net, "knn", *at, top1, None)))
+    return [r for _, r in found] + _chosen(found)
+
+
+def _chosen(found: list[tuple[float, Record]]) -> list[Record]:
+    # Of every method and budget the record of least leave-one-out error, as one of no depth.
+    best: dict[tuple[str, int], tuple[float, Record]] = {}
+    for error, r in found:
+        if (r.method, r.labels) not in best or error < best[r.method, r.labels][0]:
+            best[r.method, r.labels] = error, r
+    return [replace(r, depth=None) for _, r in best.values()]
 
 
 def _row(r: Record) -> tuple[str, ...]:
     top5 = "–" if r.top5 is None else f"{r.top5:.2f}"
-    return r.method, "–" if r.depth is None else str(r.depth), str(r.labels), f"{r.top1:.2f}", top5
+    depth = str(r.depth) if r.depth is not None else "chosen" if r.method in ("probe", "knn") else "–"
+    return r.method, depth, str(r.labels), f"{r.top1:.2f}", top5

@@ -9,7 +9,7 @@ import torch
 from fasthebb.console import Console
 from fasthebb.hebbian import attach
 from fasthebb.jobs.options import PretrainOptions, forward_of, rule_name
-from fasthebb.jobs.setup import Net, all_but, head_of, load_data, set_aside, statistics, write_net
+from fasthebb.jobs.setup import Net, all_but, check_images, head_of, load_data, set_aside, statistics, write_net
 from fasthebb.options import plain
 from fasthebb.training import checkpoint
 from fasthebb.training.loop import device_of, place
@@ -53,6 +53,7 @@ def run(options: PretrainOptions, console: Console) -> None:
             seed=options.seed,
         )
         model = place(net.build(), device)
+        check_images(net, model)
         net = replace(net, head=head_of(model, options.head))
         hebb = attach(model, {net.head: None, "*": options.rule})
         aside = set_aside(dataset, options.validation, options.seed)

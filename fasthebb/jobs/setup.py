@@ -148,6 +148,23 @@ def head_of(model: nn.Module, wished: str | None) -> str:
     return wished
 
 
+def check_images(net: Net, model: nn.Module) -> None:
+    """See whether a net takes its images, of a size that a command was given.
+
+    Raises:
+        ValueError: it does not.
+    """
+    side = net.image_size
+    images = torch.zeros(2, len(net.mean), side, side, device=next(model.parameters()).device)
+    try:
+        call_order(model, [], images)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{net.model} does not take images of {side} px ({reason}): give another --image-size"
+        ) from None
+
+
 def depths(model: nn.Module, hidden: Sequence[str], head: str, x: Tensor) -> dict[int, str]:
     """By depth l, the module whose input are the features of depth l: hidden layer l + 1, at last the head."""
     order = call_order(model, [*hidden, head], x)

@@ -17,6 +17,11 @@ def trainable_layers(model: nn.Module) -> tuple[str, ...]:
 
 def call_order(model: nn.Module, names: Sequence[str], x: Tensor) -> tuple[str, ...]:
     """Those of the named modules that a forward of x calls, in the order of their first call; modes are kept."""
+    return tuple(dict.fromkeys(calls(model, names, x)))
+
+
+def calls(model: nn.Module, names: Sequence[str], x: Tensor) -> list[str]:
+    """Every call of a named module in a forward of x, in order; modes are kept."""
     called: list[str] = []
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.append(name)) for name in names
@@ -31,4 +36,4 @@ def call_order(model: nn.Module, names: Sequence[str], x: Tensor) -> tuple[str, 
             hook.remove()
         for module, training in modes.items():
             module.training = training
-    return tuple(dict.fromkeys(called))
+    return called

@@ -29,7 +29,7 @@ from fasthebb.hebbian import attach
 from fasthebb.jobs.evaluate import frozen
 from fasthebb.jobs.options import forward_of, rule_name
 from fasthebb.jobs.results import record
-from fasthebb.jobs.setup import Net, all_but, budget, head_of, set_aside
+from fasthebb.jobs.setup import Net, all_but, budget, check_images, head_of, set_aside
 from fasthebb.memory import peak_bytes, reset_peak
 from fasthebb.models import trainable_layers
 from fasthebb.study.options import StudyOptions
@@ -242,4 +242,6 @@ def base_net(options: StudyOptions, dataset: Dataset, mean: Any, std: Any, seed:
         validation=options.validation,
         seed=seed,
     )
-    return replace(net, head=head_of(net.build(), options.head))
+    model = net.build()
+    check_images(net, model)
+    return replace(net, head=head_of(model, options.head))

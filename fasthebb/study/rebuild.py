@@ -8,6 +8,7 @@ from pathlib import Path
 from fasthebb.console import Console
 from fasthebb.files import lock
 from fasthebb.study.runner import rebuild
+from fasthebb.training.run import read_config
 
 
 @dataclass(frozen=True)
@@ -29,5 +30,6 @@ def run(options: ReportOptions, console: Console) -> None:
     """
     if not options.run.is_dir():
         raise ValueError(f"{options.run}: there is no such folder; give the --out of a study")
+    read_config(options.run)  # a folder that is no run is not touched
     with lock(options.run):
         console.say(f"report: {rebuild(options.run)}")

@@ -16,7 +16,7 @@ from fasthebb.files import atomic_write
 from fasthebb.study import figures
 from fasthebb.study.canvas import require_matplotlib
 from fasthebb.study.page import document, escape, figure, folded, gallery, note, prose, section, table
-from fasthebb.study.verdict import contests, difference, headline, marks, scratch, shown, signed
+from fasthebb.study.verdict import contests, difference, headline, marks, reads_features, scratch, shown, signed
 
 Marks = Mapping[tuple[Key, int], str]
 
@@ -97,10 +97,11 @@ def _accuracy(records: Sequence[Record], rows: Sequence[Summary], *, drawn: bool
     legend = (
         "Bold: the best at that budget. ≈: not clearly below the best (paired by seed, the interval includes zero)."
     )
-    if any(row.depth is not None for row in kept):
+    if any(row.depth is not None or reads_features(row) for row in kept):
         legend += (
-            " A probe is a linear read-out of frozen features. Its depth has the best mean over all budgets: chosen for"
-            " every method alike, on the accuracies shown here. All depths are further down."
+            " A probe is a linear read-out of frozen features, kNN a vote of the nearest labelled images. Where no"
+            " depth is named, each budget's own labels chose it by leave-one-out; a named one has the best mean over"
+            " all budgets, chosen for every method alike on the accuracies shown here. All depths are further down."
         )
     top5 = _grid("Top-5 accuracy", kept, lambda row: row.top5) if any(row.top5.mean >= 0 for row in kept) else ""
     return section(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fasthebb.console import Console
@@ -35,29 +36,35 @@ def run(options: StudyOptions, console: Console) -> Path:
     """
     device = device_of(options.device)
     with RunFolder(options.out, plain(options), resume=options.resume, console=console) as folder:
-        if (folder.path / PICTURES).exists():
+        report = folder.path / "report.html"
+        done = (folder.path / PICTURES).exists()
+        if done:
             console.say(f"{folder.path} is finished already")
-            records, _ = load(folder.path)
-            show(records, console)
-            return folder.path / "report.html"
-        dataset = load_data(options, options.image_size, console)
-        mean, std = statistics(dataset)
-        nets = {seed: base_net(options, dataset, mean, std, seed) for seed in options.seeds}
-        benches = [Bench(options, dataset, folder, device, net, seed) for seed, net in nets.items()]
-        for bench in benches:
-            assert bench.budgets  # a budget that does not fit fails before anything is trained
-        folder.write_config()
-        records: list[Record] = []
-        for bench in benches:
-            for method in options.methods:
-                records += _method(method)(bench, method)
-                save(folder.path, records, hardware())
-        _keep_pictures(benches[0])
-        report = rebuild(folder.path)
-        console.say(headline(records, shown(summarise(records))))
-        folder.log(f"report: {report}")
+        else:
+            _measure(options, folder, device)
+        records, _ = load(folder.path)
+        if not done or not report.exists():
+            rebuild(folder.path)
+            console.say(headline(records, shown(summarise(records))))
+            folder.log(f"report: {report}")
     show(records, console)
     return report
+
+
+def _measure(options: StudyOptions, folder: RunFolder, device: torch.device) -> None:
+    dataset = load_data(options, options.image_size, folder.console)
+    mean, std = statistics(dataset)
+    nets = {seed: base_net(options, dataset, mean, std, seed) for seed in options.seeds}
+    benches = [Bench(options, dataset, folder, device, net, seed) for seed, net in nets.items()]
+    for bench in benches:
+        assert bench.budgets  # a budget that does not fit fails before anything is trained
+    folder.write_config()
+    records: list[Record] = []
+    for bench in benches:
+        for method in options.methods:
+            records += _method(method)(bench, method)
+            save(folder.path, records, hardware())
+    _keep_pictures(benches[0])
 
 
 def show(records: list[Record], console: Console) -> None:
@@ -72,9 +79,17 @@ def show(records: list[Record], console: Console) -> None:
 
 
 def rebuild(folder: Path) -> Path:
-    """Write the report of a study's folder from what the folder holds."""
-    records, environment = load(folder)
+    """Write the report of a study's folder from what the folder holds.
+
+    Raises:
+        ValueError: it holds no study, or one without results.
+    """
     config = read_config(folder)
+    if "budgets" not in config:
+        raise ValueError(f"{folder} holds no study; give the --out of one")
+    records, environment = load(folder)
+    if not records:
+        raise ValueError(f"{folder} has no results yet; let the study finish a method first")
     first_seed = config["seeds"][0]
     curves = {p.name: list(read_metrics(p)) for p in sorted((folder / "cells").glob(f"*-s{first_seed}"))}
     command = ["fasthebb", "study", "--config", str(folder / "config.yaml"), "--out", f"{folder}-again"]

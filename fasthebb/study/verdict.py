@@ -41,11 +41,18 @@ def scratch(row: Summary) -> bool:
     return "scratch" in row.method.lower()
 
 
-def shown(rows: Sequence[Summary]) -> list[Summary]:
-    """The rows of the main table: everything end to end, and of the probes of a method one depth for all budgets.
+def reads_features(row: Summary) -> bool:
+    """Whether this row is a read-out of frozen features: its method's name says so."""
+    return any(kind in row.method.lower() for kind in ("probe", "knn"))
 
-    That depth has the highest mean over those budgets at which every depth was probed; baselines choose theirs alike.
+
+def shown(rows: Sequence[Summary]) -> list[Summary]:
+    """The rows of the main table: those of no depth; of a method that has none, one depth for all budgets.
+
+    A study's probes choose their depth by the budget's own labels, and that record has no depth. For records of another
+    origin it is the depth of the highest mean over the budgets at which every depth was probed, baselines alike.
     """
+    chosen = {(row.method, row.rule) for row in rows if row.depth is None and reads_features(row)}
     best: dict[tuple[str, str], int] = {}
     for method in dict.fromkeys((row.method, row.rule) for row in rows if row.depth is not None):
         probes = [row for row in rows if (row.method, row.rule) == method and row.depth is not None and row.n]
@@ -57,7 +64,7 @@ def shown(rows: Sequence[Summary]) -> list[Summary]:
             depth: math.fsum(row.top1.mean for row in probes if row.depth == depth and row.labels in shared)
             for depth in depths
         }
-        if means:
+        if means and method not in chosen:
             best[method] = max(means, key=means.__getitem__)
     return [row for row in rows if row.depth is None or row.depth == best.get((row.method, row.rule))]
 

@@ -6,11 +6,13 @@ refused.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -56,6 +58,7 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: there is no checkpoint; train first, or name another run folder")
     try:
+        _check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is not a sound checkpoint ({_reason(error)}); restore it, or start anew") from None
@@ -97,6 +100,14 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def _check_sums(path: Path) -> None:
+    # torch.load does not notice a bit that flipped in a tensor.
+    with contextlib.suppress(BadZipFile), ZipFile(path) as parts:
+        damaged = parts.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} in it is damaged")
 
 
 def _reason(error: Exception) -> str:

@@ -111,11 +111,13 @@ class RunFolder:
                 )
             return
         there = read_config(self.path)
-        changed = [key for key in self.options if key not in FREE and self.options[key] != there.get(key)]
+        if not self.options.keys() <= there.keys():
+            raise ValueError(f"{self.path} holds a run of another command or version of fasthebb; name another folder")
+        changed = [key for key in self.options if key not in FREE and self.options[key] != there[key]]
         if changed:
             key = changed[0]
             raise ValueError(
-                f"{self.path} holds a run with {key}={there.get(key)!r}, not {self.options[key]!r}; "
+                f"{self.path} holds a run with {key}={there[key]!r}, not {self.options[key]!r}; "
                 "name another folder, or give the same options"
             )
         if not self._resume:

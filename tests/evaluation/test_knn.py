@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from sklearn.model_selection import LeaveOneOut
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from fasthebb.evaluation import knn, knn_accuracy, topk_accuracy
+from fasthebb.evaluation import knn, knn_accuracy, knn_left_out, topk_accuracy
 
 
 def rows(count: int, width: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -61,6 +62,18 @@ def test_bad_neighbours() -> None:
         knn_accuracy(train, labels - 9, train, labels, k=1)
     with pytest.raises(ValueError, match="train features hold NaN or infinity"):
         knn_accuracy(train / 0, labels, train, labels, k=1)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_leaving_one_out_equals_scikit_learn(k: int) -> None:
+    train, labels = rows(40, 4, 3)
+    others = LeaveOneOut().split(train)
+    hits = [knn_accuracy(train[a], labels[a], train[b], labels[b], k=k) for a, b in others]
+    assert knn_left_out(train, labels, k=k) == pytest.approx(sum(hits) / len(hits))
+    twice, same = train.repeat(2, 1), labels.repeat(2)
+    assert knn_left_out(twice, same, k=1) == 100  # the copy votes, the row itself does not
+    with pytest.raises(ValueError, match="k = 40 neighbours of 39 other rows"):
+        knn_left_out(train, labels, k=40)
 
 
 def test_topk_accuracy() -> None:

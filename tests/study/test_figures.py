@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from fasthebb.evaluation.results import Record, Summary, summarise
 from fasthebb.study import figures
 from fasthebb.study.canvas import require_matplotlib, spread
-from fasthebb.evaluation.results import Record, Summary, summarise
 
 pytest.importorskip("matplotlib")
 

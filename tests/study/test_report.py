@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fasthebb.study.report import write_report
 from fasthebb.evaluation.results import Record, summarise
+from fasthebb.study.report import write_report
 from fasthebb.study.verdict import contests, headline, marks, shown
 
 VOID = {"meta", "link", "img", "br"}

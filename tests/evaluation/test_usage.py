@@ -1,0 +1,57 @@
+"""Unit usage: each unit's share of the locations at which it responds most."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import HEAD, LAYERS, images, net
+from torch import nn
+
+from fasthebb import HPCA, Oja, Rule, SoftWTA
+from fasthebb.evaluation.usage import unit_usage
+from fasthebb.response import Cosine
+
+
+def pixels(count: int = 20) -> torch.Tensor:
+    return images(count).images.float() / 255
+
+
+def test_shares_of_a_linear_layer_by_hand() -> None:
+    layer = nn.Linear(2, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [10.0, 10.0]]))
+        layer.bias.copy_(torch.tensor([0.0, 1000.0, 0.0]))  # no part of a response
+    x = torch.tensor([[1.0, 0.1], [0.1, 1.0], [0.9, 1.0], [2.0, 0.2]])
+    model = nn.Sequential(layer)
+    assert unit_usage(model, {"0": HPCA()}, x)["0"].tolist() == [0, 0, 1]
+    assert unit_usage(model, {"0": HPCA(response=Cosine())}, x)["0"].tolist() == [0.5, 0.25, 0.25]
+
+
+@pytest.mark.parametrize("rule", [Oja(), SoftWTA()], ids=str)
+def test_shares_are_those_of_patches(rule: Rule) -> None:
+    torch.manual_seed(0)
+    model, x = net().eval(), pixels()
+    w = model[0].weight.detach().flatten(1)
+    patches = nn.functional.unfold(x, 5, stride=3)  # [N, K, L]
+    if isinstance(rule, SoftWTA):
+        w, patches = nn.functional.normalize(w, dim=1), nn.functional.normalize(patches, dim=1)
+    wins = torch.bincount((w @ patches).argmax(1).flatten(), minlength=len(w))
+    shares = unit_usage(model, dict.fromkeys(LAYERS, rule), x)
+    assert list(shares) == list(LAYERS)
+    assert torch.allclose(shares["0"], wins / wins.sum())
+    assert all(float(share.sum()) == pytest.approx(1) for share in shares.values())
+
+
+def test_groups_share_apart() -> None:
+    share = unit_usage(nn.Sequential(nn.Conv2d(4, 6, 3, groups=2)), {"0": Oja()}, torch.randn(5, 4, 8, 8))["0"]
+    assert share.view(2, 3).sum(1).tolist() == pytest.approx([1, 1])
+
+
+def test_the_model_stays_as_it_was() -> None:
+    model = net().train()
+    model[2].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    unit_usage(model, {HEAD: Oja()}, pixels())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [module.training for module in model] == [True, True, False, *[True] * 6]
+    assert not any(module._forward_hooks for module in model.modules())

@@ -1,0 +1,191 @@
+"""A tiny study from end to end: its records, its page, and its cells, each done once."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import NET, QUIET, equal, snapshot, timeless
+
+from fasthebb.cli import main
+from fasthebb.data import load
+from fasthebb.jobs.setup import read_net
+from fasthebb.study import runner
+from fasthebb.study.cells import Bench
+from fasthebb.training.finetune import accuracy
+from fasthebb.training.stop import Interrupted
+
+WORDS = (
+    "study", *NET, "--data", "digits", "--methods", "hpca", "swta", "random", "scratch", "--budgets", "20", "5%",
+    "--seeds", "0,1", "--epochs", "1", "--batch-size", "128", "--finetune-steps", "4", "--lr", "0.01",
+)  # fmt: skip
+CELLS = {
+    *(f"pretrain-{rule}" for rule in ("hpca", "swta")),
+    *(f"frozen-{method}" for method in ("hpca", "swta", "random")),
+    *(f"finetune-{rule}-{labels}" for rule in ("hpca", "swta") for labels in (20, 72)),
+    *(f"scratch-{twin}-{labels}" for twin in ("hebbian", "backprop") for labels in (20, 72)),
+}
+
+
+def study(out: Path, *more: str) -> int:
+    return main([*WORDS, "--out", str(out), "--quiet", *more])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that nothing interrupts."""
+    out = tmp_path_factory.mktemp("study") / "whole"
+    assert study(out) == 0
+    return out
+
+
+def rows(out: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads((out / "results.json").read_text())
+    return found
+
+
+def test_cells_and_records(whole: Path) -> None:
+    assert {p.name for p in (whole / "cells").iterdir()} == {f"{cell}-s{seed}" for cell in CELLS for seed in (0, 1)}
+    found = {(r["method"], r["rule"], r["labels"], r["seed"], r["depth"]) for r in rows(whole)}
+    assert len(found) == len(rows(whole)), "each measured once"
+    rules = {"HPCA": "HPCA", "SWTA": "SoftWTA", "random": ""}
+    wanted = {
+        (f"{method} {kind}", rule, labels, seed, depth)
+        for method, rule in rules.items()
+        for kind in ("probe", "kNN")
+        for labels in (20, 72)
+        for seed in (0, 1)
+        for depth in (1, 2, None)
+    }
+    end_to_end = [("HPCA fine-tuned", "HPCA"), ("SWTA fine-tuned", "SoftWTA")]
+    end_to_end += [(f"scratch ({twin} twin)", "") for twin in ("hebbian", "backprop")]
+    wanted |= {(*method, labels, seed, None) for method in end_to_end for labels in (20, 72) for seed in (0, 1)}
+    assert found == wanted
+    for r in rows(whole):
+        assert r["dataset"] == "digits"
+        assert r["fraction"] == pytest.approx(r["labels"] / 1437)
+        assert 0 <= r["top1"] <= 100
+        assert (r["pretrain_seconds"] is not None) == bool(r["rule"])
+        assert (r["finetune_seconds"] is not None) == ("fine-tuned" in r["method"] or "scratch" in r["method"])
+        assert r["peak_memory_mb"] > 0
+
+
+def test_page_and_files(whole: Path) -> None:
+    assert {p.name for p in whole.iterdir()} - {".lock"} == {
+        "config.yaml", "train.log", "cells", "results.csv", "results.json", "environment.json", "pictures.npz",
+        "report.html",
+    }  # fmt: skip
+    page = (whole / "report.html").read_text()
+    assert all(
+        word in page for word in ("HPCA fine-tuned", "scratch (hebbian twin)", "random", "<svg", "data:image/png")
+    )
+    assert 'src="http' not in page
+
+
+def test_a_cell_is_a_net_of_its_own(whole: Path) -> None:
+    cell = whole / "cells" / "finetune-swta-72-s0"
+    net, model = read_net(cell, QUIET)
+    assert (net.rule, net.forward, net.twin) == ("SoftWTA", "unit_norm_relu", "hebbian")
+    test = load("digits", image_size=net.image_size).test
+    measured = next(r for r in rows(whole) if (r["method"], r["labels"], r["seed"]) == ("SWTA fine-tuned", 72, 0))
+    assert accuracy(model, net.loader(test, 256, torch.device("cpu"), shuffle=False)) == measured["top1"]
+
+
+def test_the_table(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(whole)
+    assert study(whole, "--resume") == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "digits: mean ± 95 % t-interval over seeds"
+    assert out.splitlines()[1].split() == ["top-1", "%", "20", "labels", "72", "labels"]
+    assert out.count("±") > 10
+    assert snapshot(whole) == before, "a finished study is not touched"
+
+
+def test_an_existing_study(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(whole)
+    assert study(whole) == 1
+    assert "holds a run already; add --resume" in capsys.readouterr().err
+    assert study(whole, "--resume", "--epochs", "2") == 1
+    assert "holds a run with epochs=1, not 2" in capsys.readouterr().err
+    assert snapshot(whole) == before
+
+
+def test_the_report_is_made_again(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (whole / "report.html").read_text()
+    (whole / "report.html").unlink()
+    assert main(["report", "--run", str(whole)]) == 0
+    assert str(whole / "report.html") in capsys.readouterr().out
+    assert (whole / "report.html").read_text() == before
+    (whole / "report.html").unlink()
+    assert study(whole, "--resume") == 0
+    assert (whole / "report.html").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("at", "failure", "code"),
+    [
+        ("pretrain-hpca-s0", KeyboardInterrupt(), 75),
+        ("finetune-swta-20-s0", OSError("disk"), 1),
+        ("scratch-backprop-72-s1", Interrupted(), 75),
+    ],
+)
+def test_interrupted_between_cells_and_resumed(
+    failure: BaseException, code: int, at: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    once = Bench.once
+    measured: list[str] = []
+
+    def watched(bench: Bench, name: str, measure: Callable[[Path], list[runner.Record]]) -> list[runner.Record]:
+        def noted(path: Path) -> list[runner.Record]:
+            if path.name == at:
+                raise failure
+            measured.append(path.name)
+            return measure(path)
+
+        return once(bench, name, noted)
+
+    monkeypatch.setattr(Bench, "once", watched)
+    assert study(tmp_path / "out") == code
+    said = capsys.readouterr().err
+    assert ("--resume" in said) == isinstance(failure, Interrupted)
+    before, at = list(measured), ""
+    assert study(tmp_path / "out", "--resume") == 0
+    assert sorted(measured) == sorted({p.name for p in (whole / "cells").iterdir()}), "each cell once"
+    assert len(before) < len(measured)
+    assert timeless(rows(tmp_path / "out")) == timeless(rows(whole))
+    for cell in ("pretrain-swta-s1", "finetune-hpca-72-s0"):
+        states = [torch.load(out / "cells" / cell / "checkpoints" / "last.pt") for out in (whole, tmp_path / "out")]
+        assert equal(states[0]["parts"], states[1]["parts"])
+
+
+def test_a_signal_inside_a_cell(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = runner.RunFolder.log
+
+    def first(folder: runner.RunFolder, text: str) -> None:
+        log(folder, text)
+        if "SWTA fine-tuned, 20" in text and not folder._resume:
+            folder.stop.deferred = True  # as in the stage that begins now
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(runner.RunFolder, "log", first)
+    assert study(tmp_path / "out") == 75
+    cell = tmp_path / "out" / "cells" / "finetune-swta-20-s0"
+    assert torch.load(cell / "checkpoints" / "last.pt")["progress"]["step"] == 1
+    assert study(tmp_path / "out", "--resume") == 0
+    assert timeless(rows(tmp_path / "out")) == timeless(rows(whole))
+
+
+def test_no_results_no_report(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.yaml").write_text((whole / "config.yaml").read_text())
+    assert main(["report", "--run", str(tmp_path)]) == 1
+    (tmp_path / "results.json").write_text("[]")
+    assert main(["report", "--run", str(tmp_path)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "no such file; a study writes it" in lines[0]
+    assert "has no results yet" in lines[1]

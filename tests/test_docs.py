@@ -1,0 +1,151 @@
+"""README and docs say what is true: their code runs, their links lead somewhere, their options exist."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_floors import FLOORS
+
+import fasthebb
+from fasthebb.cli import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LATER = {"docs/performance.md", "docs/results/digits.md", "docs/results/digits.svg"}  # made from measurements
+EVERYWHERE = {"config", "debug", "help", "print_config", "quiet"}
+OPTIONS: dict[str, dict[str, Field[Any]]] = {
+    name: {field.name: field for field in fields(command.load()[0])} for name, command in COMMANDS.items()
+}
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
+    """Line number and text of a page's code blocks in a language."""
+    text = page.read_text(encoding="utf-8")
+    for block in re.finditer(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+        yield text[: block.start()].count("\n") + 1, block[1]
+
+
+def prose(page: Path) -> str:
+    """A page without its code blocks."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of a text's table rows, headings and rules included."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def named(options: str) -> list[str]:
+    """Options in a text, as fields: "--rule.temperature" is rule."""
+    words = re.findall(r"(?<![\w-])--(?:no-)?([a-z][\w-]*)?", options)
+    return [word.replace("-", "_") for word in words if word]
+
+
+@pages
+def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {"__name__": "docs"}
+    for line, text in blocks(page, "python"):
+        exec(compile("\n" * line + text, str(page), "exec", dont_inherit=True), namespace)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 60
+    runpy.run_path(str(path), run_name="__main__")
+    said = capsys.readouterr().out
+    if path.name == "own_rule.py":
+        oja, tails = (float(number) for number in re.findall(r"direction (\d\.\d+)", said))
+        assert oja < 0.5 < 0.95 < tails
+    if path.name == "attach_to_your_model.py":
+        before, after = (int(number) for number in re.findall(r"span (\d+) %", said))
+        assert before < 50 < 80 < after
+
+
+@pages
+def test_links_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        if not path.exists():
+            assert str(path.relative_to(ROOT)) in LATER, f"{target} leads nowhere"
+        elif anchor:
+            headings = re.findall(r"^#+ (.+)$", prose(path), flags=re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in headings}, target
+
+
+@pages
+def test_options_exist(page: Path) -> None:
+    every = EVERYWHERE.union(*OPTIONS.values())
+    assert set(named(" ".join(re.findall(r"`([^`\n]+)`", prose(page))))) <= every
+    for _, text in blocks(page, "console"):
+        for command, given in re.findall(r"fasthebb ([a-z]+)(.*)", text):
+            assert set(named(given)) <= EVERYWHERE | OPTIONS[command].keys(), f"fasthebb {command}{given}"
+            check_rule(shlex.split(given))
+
+
+def check_rule(words: list[str]) -> None:
+    """Fields after a dot belong to the rule that is named."""
+    inner = {word.removeprefix("--rule.") for word in words if word.startswith("--rule.")}
+    if inner:
+        rule = getattr(fasthebb, words[words.index("--rule") + 1])
+        assert inner <= {field.name for field in fields(rule)}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_its_row(command: str) -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    section = re.search(rf"^## {command}\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    assert section, f"docs/commands.md has no section {command}"
+    table = {named(row[0])[0]: row[1] for row in rows(section[1]) if row[0].startswith("`--")}
+    assert table == {name: default(field) for name, field in OPTIONS[command].items()}
+
+
+def default(field: Field[Any]) -> str:
+    """An option's default as the tables write it."""
+    value = field.default if field.default_factory is MISSING else field.default_factory()
+    if value is MISSING:
+        return "required"
+    if value is None or value == {}:
+        return "–"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, dict):
+        return "below"
+    if isinstance(value, fasthebb.Rule):
+        return f"`{type(value).__name__}`"
+    return f"`{' '.join(map(str, value)) if isinstance(value, list) else value}`"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/rules.md"])
+def test_every_rule_is_there(page: str) -> None:
+    public = {name for name in fasthebb.__all__ if isinstance(getattr(fasthebb, name), type)}
+    rules = {name for name in public if issubclass(getattr(fasthebb, name), fasthebb.Rule)} - {"Rule"}
+    text = (ROOT / page).read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE) + re.findall(r"^## (\w+)$", text, flags=re.MULTILINE)
+    assert rules <= set(told)
+
+
+def test_the_floors_are_those_of_the_test() -> None:
+    table = [
+        set(re.findall(r"`(\w+)`", row[0])) for row in rows((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    ]
+    assert [cells for cells in reversed(table) if cells & FLOORS[0] or any(cells & floor for floor in FLOORS)] == FLOORS
+
+
+def test_lengths() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+    assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split()) <= 1000  # two pages

@@ -1,0 +1,115 @@
+"""Fine-tuning: what it changes, its schedule, and accuracies."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import HEAD, equal, loader, net
+from torch import Tensor, nn
+
+from fasthebb.training.finetune import accuracies, accuracy, finetune, schedule
+
+
+def fresh() -> nn.Sequential:
+    torch.manual_seed(0)
+    return net()
+
+
+def changed(before: dict[str, Tensor], model: nn.Module) -> set[str]:
+    return {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def test_end_to_end_learns_everywhere() -> None:
+    model = fresh()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    history = finetune(model, loader(), epochs=20, lr=0.05)
+    assert changed(before, model) == set(before)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert accuracy(model, loader()) > 80
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_head_only_leaves_everything_else(weight_decay: float) -> None:
+    model = fresh()
+    model[0].weight.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    finetune(model, loader(), epochs=2, lr=0.05, head_only=True, weight_decay=weight_decay)
+    assert changed(before, model) == {f"{HEAD}.weight", f"{HEAD}.bias"}
+    others = {name: p for name, p in model.named_parameters() if not name.startswith(HEAD)}
+    assert all(p.grad is None for p in others.values()), "nothing is computed for them either"
+    assert [name for name, p in others.items() if not p.requires_grad] == ["0.weight"], "as it was"
+
+
+def test_another_head() -> None:
+    model = fresh()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    finetune(model, loader(), epochs=1, lr=0.05, head_only=True, head="4")
+    assert changed(before, model) == {"4.weight"}
+    with pytest.raises(ValueError, match=r"no layer 'fc' to be its head; it has 0, .*8"):
+        finetune(model, loader(), epochs=1, lr=0.05, head="fc")
+
+
+@pytest.mark.parametrize("head_only", [False, True])
+def test_validation_changes_nothing_but_the_curves(head_only: bool) -> None:
+    runs = []
+    for validation in (None, loader(9, shuffle=False)):
+        model = fresh()
+        history = finetune(model, loader(), epochs=3, lr=0.05, head_only=head_only, validation=validation)
+        runs.append((model.state_dict(), [(r["loss"], r["accuracy"]) for r in history]))
+        assert ["val_accuracy" in r for r in history] == [validation is not None] * 3
+    assert equal(*runs)
+
+
+@given(st.integers(1, 30))
+def test_schedule_of_twenty_parts_is_the_published(part: int) -> None:
+    factors = [schedule(step, 20 * part) for step in range(20 * part)]
+    halvings = [step for step in range(1, 20 * part) if factors[step] != factors[step - 1]]
+    assert halvings == [part * k for k in range(10, 20)]
+    assert all(factors[step] == factors[step - 1] / 2 for step in halvings)
+    assert factors[0] == 1
+
+
+@given(st.integers(1, 500))
+def test_schedule_of_any_length_falls(total: int) -> None:
+    factors = [schedule(step, total) for step in range(total)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[0] == 1
+    assert min(factors) >= 2**-10
+
+
+def test_rates_of_the_history() -> None:
+    history = finetune(fresh(), loader(), epochs=20, lr=0.5)
+    assert [r["lr"] for r in history] == [0.5] * 10 + [0.5 * 2.0**-k for k in range(1, 11)]
+
+
+class Scores(nn.Module):
+    """Scores of images that are their own scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_accuracies_count_ranks() -> None:
+    rank = torch.tensor([0, 1, 2, 0, 1])  # how many scores are above the label's
+    x = torch.tensor([[3.0, 2.0, 1.0]]).repeat(5, 1)
+    parts = [(x[:2], rank[:2]), (x[2:], rank[2:])]
+    assert accuracies(Scores(), parts, (1, 2, 3, 5)) == [40.0, 80.0, 100.0, 100.0]
+    assert accuracy(Scores(), parts, 2) == 80.0
+
+
+def test_accuracies_refuse() -> None:
+    with pytest.raises(ValueError, match="no images"):
+        accuracies(Scores(), [], (1,))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        accuracies(Scores(), [(torch.tensor([[float("nan"), 0.0]]), torch.tensor([0]))], (1,))
+
+
+def test_a_rate_that_diverges_names_a_layer() -> None:
+    with pytest.raises(FloatingPointError, match=r"step \d+, from layer '\d' on: lower the learning rate 1e\+30"):
+        finetune(fresh(), loader(), epochs=5, lr=1e30)

@@ -1,0 +1,140 @@
+"""Pre-training: all layers at once or one after the other, and never a look at a label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+import torch
+from tiny import HEAD, LAYERS, equal, loader, net
+from torch import Tensor, nn
+
+import fasthebb
+from fasthebb import HPCA, Oja, Rule, SoftWTA
+from fasthebb.training.loop import Progress, Stateful, Watcher
+from fasthebb.training.pretrain import pretrain
+
+RULES: list[Rule] = [HPCA(), SoftWTA(0.02), Oja()]
+
+
+class Unlabelled:
+    """Images whose labels cannot be used for anything."""
+
+    def __init__(self, count: int = 23) -> None:
+        self._loader = loader(count)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, object]]:
+        return self.batches(0)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, object]]:
+        return ((x, object()) for x, _ in self._loader.batches(epoch, start))
+
+
+def train(
+    rules: Rule | Mapping[str, Rule | None], *, epochs: int, model: nn.Module | None = None, **more: object
+) -> nn.Module:
+    """A net trained by the package."""
+    if model is None:
+        torch.manual_seed(0)
+        model = net()
+    hebb = fasthebb.attach(model, {HEAD: None, **(rules if isinstance(rules, Mapping) else {"*": rules})})
+    optimizer = torch.optim.SGD(hebb.parameters(), lr=0.01)
+    pretrain(model, hebb, more.pop("loader", None) or Unlabelled(), optimizer, epochs=epochs, **more)  # type: ignore[arg-type]
+    hebb.detach()
+    return model
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_joint_is_the_plain_loop(rule: Rule) -> None:
+    torch.manual_seed(0)
+    model = net()
+    hebb = fasthebb.attach(model, {HEAD: None, "*": rule})
+    optimizer, batches = torch.optim.SGD(hebb.parameters(), lr=0.01), loader()
+    for epoch in range(2):
+        for x, _ in batches.batches(epoch):
+            with torch.no_grad():
+                model(x)
+            hebb.write_grad()
+            optimizer.step()
+    assert equal(train(rule, epochs=2).state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_layerwise_is_one_net_after_the_other(rule: Rule) -> None:
+    first, second = LAYERS
+
+    class Later(Unlabelled):
+        """The epochs after those of the first layer."""
+
+        def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, object]]:
+            return super().batches(epoch + 2, start)
+
+    model = train({first: rule, "*": None}, epochs=2)
+    model = train({second: rule, "*": None}, epochs=2, model=model, loader=Later())
+    # what follows a layer that waits need not run: the last statistics may know the second phase only
+    found, wanted = train(rule, epochs=2, order="layerwise").state_dict(), model.state_dict()
+    assert equal(*({name: v for name, v in state.items() if name[0] != "6"} for state in (found, wanted)))
+
+
+class Seen(Watcher):
+    """Which weights each step changed."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self.changed: list[list[str]] = []
+
+    def stepped(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
+        now = {name: p.clone() for name, p in parts["model"].state_dict().items() if name in self.weights}
+        self.changed.append([name for name, value in now.items() if not torch.equal(value, self.weights[name])])
+        self.weights = now
+
+
+@pytest.mark.parametrize(
+    ("order", "max_steps", "wanted"),
+    [
+        ("joint", 3, [["0.weight", "4.weight"]] * 3),
+        ("layerwise", 3, [["0.weight"]] * 3 + [["4.weight"]] * 3),
+        ("layerwise", None, [["0.weight"]] * 10 + [["4.weight"]] * 10),
+    ],
+)
+def test_which_layer_learns_when(order: str, max_steps: int | None, wanted: list[list[str]]) -> None:
+    torch.manual_seed(0)
+    model = net()
+    seen = Seen(model)
+    train(SoftWTA(0.02), epochs=2, model=model, order=order, max_steps=max_steps, watcher=seen)
+    assert seen.changed == wanted
+
+
+def test_history_and_mode() -> None:
+    model = net().eval()
+    hebb = fasthebb.attach(model, {HEAD: None, "*": HPCA()})
+    history = pretrain(model, hebb, loader(), torch.optim.SGD(hebb.parameters(), lr=0.01), epochs=2)
+    assert [(r["epoch"], r["step"]) for r in history] == [(1, 5), (2, 10)]
+    assert set(history[0]) == {"epoch", "step", "seconds", *(f"{k}/{n}" for k in ("update", "dead") for n in LAYERS)}
+    assert all(record["update/0"] > 0 for record in history)
+    assert model.training
+
+
+def test_an_unknown_order() -> None:
+    with pytest.raises(ValueError, match="order 'sideways' is unknown: choose joint or layerwise"):
+        train(HPCA(), epochs=1, order="sideways")
+
+
+def test_a_broken_image_names_the_layer_and_frees_the_handle() -> None:
+    torch.manual_seed(0)
+    model = net()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    hebb = fasthebb.attach(model, {HEAD: None, "*": HPCA()})
+    optimizer = torch.optim.SGD(hebb.parameters(), lr=0.1)
+    nan = [(torch.full((4, 3, 12, 12), float("nan")), torch.zeros(4))]
+    with pytest.raises(FloatingPointError, match="layer '0'"):
+        pretrain(model, hebb, nan, optimizer, epochs=1, order="layerwise")
+    assert equal(before, dict(model.named_parameters()))
+    model.load_state_dict(net().state_dict())
+    with torch.no_grad():
+        model(next(iter(loader()))[0])
+    hebb.write_grad()
+    assert all(p.grad is not None for p in hebb.parameters()), "both layers learn again"
