@@ -160,8 +160,8 @@ class Sum(Decay):
 def _diagonal(a: Tensor, b: Tensor) -> list[Tensor]:
     # The diagonal blocks lower(a_k b_kᵀ) of a, b [C, M]: all whole ones in one batched product.
     whole = len(a) // BLOCK * BLOCK
-    split = (-1, BLOCK, a.shape[1])
-    squares = list(torch.bmm(a[:whole].view(split), b[:whole].view(split).mT).tril_()) if whole else []
+    split = (whole // BLOCK, BLOCK, a.shape[1])
+    squares = list(torch.bmm(a[:whole].view(split), b[:whole].view(split).mT).tril_())
     return squares if whole == len(a) else [*squares, torch.mm(a[whole:], b[whole:].T).tril_()]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from fasthebb import decay
 from fasthebb.decay import Diagonal, Gram, LowerGram
 
-SHAPES = [(2, 1, 3, 1), (2, 2, 5, 4), (1, 1, 200, 3), (3, 2, 130, 1), (0, 1, 4, 2)]
+SHAPES = [(2, 1, 3, 1), (2, 2, 5, 4), (1, 1, 200, 3), (3, 2, 130, 1), (0, 1, 4, 2), (0, 1, 70, 1)]
 
 
 def case(shape: tuple[int, ...], fan_in: int = 37) -> tuple[Tensor, Tensor, Tensor]:
@@ -32,7 +32,7 @@ def test_forms_agree(shape: tuple[int, ...], fan_in: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [Gram, LowerGram])
-@pytest.mark.parametrize("shape", [(3, 1, 130, 1), (2, 1, 5, 3), (4, 1, 64, 1)])
+@pytest.mark.parametrize("shape", [(3, 1, 130, 1), (2, 1, 5, 3), (4, 1, 64, 1), (0, 1, 40, 1)])
 def test_merged_with_the_correlation(kind: type[Gram] | type[LowerGram], shape: tuple[int, ...]) -> None:
     a, b, w = case(shape)
     x = torch.randn(1, shape[0] * shape[3], w.shape[2], dtype=torch.float64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -59,7 +60,9 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: there is no checkpoint; train first, or name another run folder")
     try:
         _check_sums(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that are refused anyhow
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is not a sound checkpoint ({_reason(error)}); restore it, or start anew") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= KEYS:

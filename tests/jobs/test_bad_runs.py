@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -48,6 +49,7 @@ WANTED = {
     "corrupt": "last.pt is not a sound checkpoint",
     "foreign": "last.pt is not a checkpoint of fasthebb",
     "malicious": "last.pt is not a sound checkpoint (it holds more than tensors and plain values",
+    "pickle": "last.pt is not a sound checkpoint (it holds more than tensors and plain values",
     "missing": "last.pt: there is no checkpoint; train first",
 }
 
@@ -75,6 +77,8 @@ def test_a_bad_checkpoint(
         last.write_bytes(last.read_bytes()[:-1000])
     elif kind == "missing":
         last.unlink()
+    elif kind == "pickle":
+        last.write_bytes(pickle.dumps(Attack()))
     else:
         torch.save({"state_dict": {}} if kind == "foreign" else {"parts": Attack()}, last)
     before = snapshot(here)

@@ -17,8 +17,8 @@ from tiny import COLOURS, NET, equal, snapshot, timeless, weights, write_images
 from torch import Tensor
 
 from fasthebb.cli import main
-from fasthebb.data import Dataset, ImageSet
-from fasthebb.jobs import evaluate, finetune, setup
+from fasthebb.data import Dataset, ImageSet, Loader
+from fasthebb.jobs import evaluate, finetune, pretrain, setup
 from fasthebb.jobs.setup import all_but, budget, set_aside
 
 FIELDS = "dataset method rule labels fraction seed depth top1 top5 pretrain_seconds finetune_seconds peak_memory_mb"
@@ -172,6 +172,21 @@ def scrambled(monkeypatch: pytest.MonkeyPatch, data: str) -> list[Tensor]:
 def test_pretraining_reads_no_label(pretrained: Path, tmp_path: Path, scrambled: list[Tensor]) -> None:
     done("pretrain", "--config", pretrained / "config.yaml", "--out", tmp_path / "again")
     assert equal(weights(tmp_path / "again"), weights(pretrained))
+
+
+def test_images_set_aside_train_nothing(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    train = pretrain.pretrain
+
+    def spy(model: object, hebb: object, loader: Loader, *args: object, **more: object) -> object:
+        seen.append(loader.indices)
+        return train(model, hebb, loader, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pretrain, "pretrain", spy)
+    done("pretrain", *NET, "--data", data, "--max-steps", 1, "--validation", 0.25, "--seed", 4, "--out", tmp_path / "x")
+    aside = set_aside(setup.load(data), 0.25, 4)
+    assert sorted([*seen[0].tolist(), *aside.tolist()]) == list(range(48))
+    assert len(aside) == 12
 
 
 @pytest.mark.parametrize("balanced", ["--balanced", "--no-balanced"])

@@ -50,8 +50,9 @@ def test_a_module_called_twice_is_no_end() -> None:
             return self.act(self.layer(self.act(x)))
 
     model, seen = Twice().train(), []
+    forward = Forward(model, ("layer",), ("layer",), torch.randn(2, 4))
     model.register_forward_hook(lambda *_: seen.append(1))
-    Forward(model, ("layer",), ("layer",), torch.randn(2, 4))(torch.randn(3, 4))
+    forward(torch.randn(3, 4))
     assert seen == [1]
 
 

@@ -51,7 +51,7 @@ STAGES: dict[str, tuple[Callable[[Watcher], None], int]] = {
 
 
 def go(path: Path, stage: str, *, stop: int = 0, kill: int = 0, resume: bool = False) -> None:
-    """Run a stage from the start or from its checkpoint; ask it to stop, or let it die, in a step."""
+    """Run a stage from the start or from its checkpoint; signal it to stop, or let it die, in a step."""
     with RunFolder(path, {"stage": stage}, resume=resume, console=QUIET) as folder:
         folder.write_config()
         checkpoint.seed_everything(0)
@@ -61,11 +61,13 @@ def go(path: Path, stage: str, *, stop: int = 0, kill: int = 0, resume: bool = F
         def watched(parts: Mapping[str, Stateful], progress: Progress) -> None:
             if progress.step == kill:
                 raise RuntimeError("killed")
-            folder.stop.requested = progress.step == stop
+            if progress.step == stop:
+                signal.raise_signal(signal.SIGTERM)
             stepped(parts, progress)
 
         watcher.stepped = watched  # type: ignore[method-assign]
         STAGES[stage][0](watcher)
+        assert not folder.stop.deferred, "between stages a signal counts at once"
 
 
 @pytest.fixture(scope="module", params=STAGES)
