@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fasthebb.bench.run import run as measure
 from fasthebb.console import Console
+from fasthebb.jobs.checks import check_numbers
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class BenchOptions:
     naive: bool = True
     memory: bool = True
     out: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
+            raise ValueError(f"--out {self.out}: name a file in a folder that is there")
 
 
 def run(options: BenchOptions, console: Console) -> None:

@@ -63,6 +63,8 @@ USAGE = {
     "labels": (("finetune", "--run", "x", "--labels", "few"), "label budget 'few' is not a number: write a count"),
     "no labels": (("evaluate", "--run", "x", "--labels", "0"), "label budget '0': a count is at least 1"),
     "seeds": (("study", "--seeds", "0,0"), "--seeds 0, 0: each may stand there once"),
+    "rounds": (("bench", "--rounds", "0"), "--rounds 0: give 1 or more"),
+    "no folder": (("bench", "--out", "no/x.json"), "--out no/x.json: name a file in a folder that is there"),
     "config": (("pretrain", "--config", "no.yaml"), "--config no.yaml: there is no such file"),
 }
 NUMBERS = [
