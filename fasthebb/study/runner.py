@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fasthebb.console import Console
 from fasthebb.environment import hardware
-from fasthebb.evaluation.results import Record, load, save, summarise
+from fasthebb.evaluation.results import Record, Summary, load, save, summarise
 from fasthebb.files import atomic_save
 from fasthebb.jobs.setup import load_data, statistics
 from fasthebb.options import plain
@@ -69,13 +69,17 @@ def _measure(options: StudyOptions, folder: RunFolder, device: torch.device) -> 
 
 def show(records: list[Record], console: Console) -> None:
     """Print the main table: methods × budgets, mean ± half width of the 95 % t-interval."""
-    rows = shown(summarise(records))
+    columns, table = main_table(shown(summarise(records)))
+    console.table(f"{records[0].dataset}: mean ± 95 % t-interval over seeds", columns, table)
+
+
+def main_table(rows: list[Summary]) -> tuple[list[str], list[list[str]]]:
+    """Column names and cells of top-1 accuracy: a line per method, a column per budget."""
     budgets = sorted({row.labels for row in rows})
     cells = {(row.name, row.labels): str(row.top1) for row in rows}
     names = dict.fromkeys(row.name for row in rows)
-    table = [(name, *(cells.get((name, labels), "–") for labels in budgets)) for name in names]
-    columns = ("top-1 %", *(f"{labels} labels" for labels in budgets))
-    console.table(f"{records[0].dataset}: mean ± 95 % t-interval over seeds", columns, table)
+    table = [[name, *(cells.get((name, labels), "–") for labels in budgets)] for name in names]
+    return ["top-1 %", *(f"{labels} labels" for labels in budgets)], table
 
 
 def rebuild(folder: Path) -> Path:
