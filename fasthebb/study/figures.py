@@ -1,8 +1,8 @@
 """The pictures of a report, as inline SVG strings and PNG data URIs.
 
 Backgrounds are transparent and text takes the page's colour, so that one picture serves dark and light. Lines differ
-by colour (safe for the colour-blind, at least 3 : 1 against black and white), marker and dash: dashed is a probe.
-matplotlib is imported when a figure is drawn; filter grids need none.
+by colour (safe for the colour-blind, at least 3 : 1 against black and white), marker and dash: dashed is a probe,
+dotted the second round of colours. matplotlib is imported when a figure is drawn; filter grids need none.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _errorbars(axes: Axes, x: Sequence[float], line: Sequence[Summary], index: i
         color=colour,
         marker=MARKERS[index % len(MARKERS)],
         markerfacecolor="none" if probe else colour,
-        linestyle=(0, (3.5, 1.5)) if probe else "-",
+        linestyle=(0, (3.5, 1.5)) if probe else "-" if index < len(COLOURS) else (0, (1, 1)),
         elinewidth=1,
         capsize=2.5,
         label=name,
