@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
+
+from fasthebb.models.order import eval_mode
 
 
 def extract(
@@ -41,7 +43,7 @@ def extract_many(
     features: dict[str, list[Tensor]] = {layer: [] for layer in modules}
     labels: list[Tensor] = []
     capture = _Capture(modules, pool)
-    with torch.no_grad(), _eval_mode(model), capture:
+    with torch.no_grad(), eval_mode(model), capture:
         for x, y in loader:
             for layer, rows in capture.run(model, x.to(device)).items():
                 features[layer].append(rows)
@@ -91,17 +93,6 @@ def _flatten(x: Tensor, pool: int | None) -> Tensor:
     if pool is not None and x.ndim == 4:
         x = adaptive_avg_pool2d(x, (min(pool, x.shape[2]), min(pool, x.shape[3])))
     return x.flatten(1).to(torch.float32, copy=True)
-
-
-@contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def _find(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:

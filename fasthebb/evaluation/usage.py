@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fasthebb.diagnostics import win_share
 from fasthebb.layers import units_of
+from fasthebb.models.order import eval_mode
 from fasthebb.rules import Rule
 
 
@@ -35,14 +36,10 @@ def unit_usage(model: nn.Module, rules: Mapping[str, Rule], x: Tensor) -> dict[s
         return listen
 
     hooks = [model.get_submodule(name).register_forward_hook(listener(name)) for name in rules]
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), eval_mode(model):
             model(x)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes.items():
-            module.training = training
     return shares

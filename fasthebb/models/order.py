@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +27,22 @@ def calls(model: nn.Module, names: Sequence[str], x: Tensor) -> list[str]:
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.append(name)) for name in names
     ]
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), eval_mode(model):
             model(x)
     finally:
         for hook in hooks:
             hook.remove()
+    return called
+
+
+@contextlib.contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode while the block runs, and in its own again after it."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
         for module, training in modes.items():
             module.training = training
-    return called
