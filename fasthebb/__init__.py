@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fasthebb import data, finish, models, response
     from fasthebb.data import few_labels
-    from fasthebb.evaluation import extract, knn_accuracy, linear_probe
+    from fasthebb.evaluation import extract, knn_accuracy, linear_probe, retrieval_map
     from fasthebb.hebbian import Hebbian, attach
     from fasthebb.rules import HPCA, KWTA, HardWTA, Hebb, Oja, Rule, SoftWTA, Subspace, Terms
     from fasthebb.training.finetune import finetune
@@ -26,7 +26,7 @@ _HOME = {
     ),
     "pretrain": "fasthebb.training.pretrain",
     "finetune": "fasthebb.training.finetune",
-    **dict.fromkeys(("extract", "knn_accuracy", "linear_probe"), "fasthebb.evaluation"),
+    **dict.fromkeys(("extract", "knn_accuracy", "linear_probe", "retrieval_map"), "fasthebb.evaluation"),
     "few_labels": "fasthebb.data",
 }
 _MODULES = ("data", "finish", "models", "response")
@@ -34,7 +34,7 @@ _MODULES = ("data", "finish", "models", "response")
 __all__ = [
     "HPCA", "KWTA", "HardWTA", "Hebb", "Hebbian", "Oja", "Rule", "SoftWTA", "Subspace", "Terms",
     "attach", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy", "linear_probe", "models",
-    "pretrain", "response",
+    "pretrain", "response", "retrieval_map",
 ]  # fmt: skip
 
 

@@ -70,7 +70,8 @@ def read_words(given: Sequence[str], kind: type[Any]) -> tuple[list[str], dict[s
         Usage: there is no such file or no such rule.
     """
     types = {f.name: str(f.type) for f in fields(kind)}
-    named, words = _take("--config", plain_words(given, kind))
+    named, rest = _take("--config", given)
+    words = plain_words(rest, kind)
     config: dict[str, Any] = {}
     for path in named:
         config |= {str(key).replace("-", "_"): value for key, value in _yaml(Path(path)).items()}
@@ -88,12 +89,22 @@ def plain_words(given: Sequence[str], kind: type[Any]) -> list[str]:
     """What people type in the words that jsonargparse knows.
 
     --batch-size is --batch_size; --resume and --no-resume are --resume=true and --resume=false; a list is its items one
-    after the other or with commas between: --seeds 0 1 2, --seeds 0,1,2.
+    after the other or with commas between: --seeds 0 1 2, --seeds 0,1,2. A word without an option is the value of the
+    one that the dataclass calls its plain_word.
+
+    Raises:
+        Usage: there are two such words.
     """
     types = {f.name: str(f.type) for f in fields(kind)}
+    plain_word = getattr(kind, "plain_word", None)
     words: list[str] = []
     rest = list(given)
     while rest:
+        if plain_word and not rest[0].startswith("-"):
+            if values_of(f"--{plain_word}", words):
+                raise Usage(f"{rest[0]!r} is one word too many: name one {plain_word}, and options by --NAME")
+            words.append(f"--{plain_word}={rest.pop(0)}")
+            continue
         option, equals, value = rest.pop(0).partition("=")
         name = option[2:].replace("-", "_") if option.startswith("--") else ""
         if types.get(name, "").startswith("list["):
@@ -109,6 +120,8 @@ def plain_words(given: Sequence[str], kind: type[Any]) -> list[str]:
         else:
             known = name.partition(".")[0] in types or name == "print_config"
             words.append((f"--{name}" if known else option) + equals + value)
+            if known and name != "print_config" and not equals and rest:
+                words.append(rest.pop(0))
     return words
 
 
@@ -210,7 +223,9 @@ def _one_line(error: Exception, parser: ArgumentParser) -> str:
     value = re.search(r"(?:Got|Given) value: (.*)$", text)
     wanted = re.search(r"Expected a (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])", text)
     if lacking := re.search(r"arguments are required: (.*)", text):
-        return f"{parser.prog} needs {', '.join(f'--{name}' for name in lacking[1].split(', '))} (--help says what)"
+        helps = {action.dest: str(action.help).rstrip(".") for action in parser._actions}
+        about = helps.get(lacking[1], "--help says what")  # of one option, what it is
+        return f"{parser.prog} needs {', '.join(f'--{name}' for name in lacking[1].split(', '))} ({about})"
     if unknown := re.search(r"[Uu]nrecognized arguments: (\S+)|Option '(.+?)' is not accepted", text):
         name = unknown[1] or f"--{unknown[2]}"
         if owner := re.findall(r"class_path '(.+?)'", text):

@@ -16,6 +16,7 @@ import fasthebb
 from fasthebb import HPCA, KWTA, SoftWTA, finish
 from fasthebb.cli import COMMANDS, main
 from fasthebb.jobs.options import EvaluateOptions, FinetuneOptions, PretrainOptions
+from fasthebb.jobs.predict import PredictOptions
 from fasthebb.options import Usage, parse, to_yaml
 from fasthebb.recipes import RECIPES
 from fasthebb.response import Cosine, Dot, RaisedCosine
@@ -28,6 +29,11 @@ OPTIONS = {
     "finetune": f"{TRAINING} run labels balanced head-only weight-decay",
     "evaluate": f"{COMMON} run labels knn probe k seed",
     "study": f"{COMMON} recipe methods budgets seeds model width lr epochs image-size order head out resume",
+    "embed": f"{COMMON} run images part depth layer pool out batch-size",
+    "predict": "run images top out device batch-size",
+    "export": "run out formats",
+    "data": "data data-dir max-bad verb labels-file unlabeled",
+    "completion": "shell",
     "report": "run",
     "bench": "rounds batch-size width device",
 }
@@ -200,6 +206,41 @@ def test_print_config(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     assert yaml.safe_load(text)["seeds"] == [5]
     assert main(["study", "--config", str(tmp_path / "x.yaml"), "--print-config"]) == 0
     assert capsys.readouterr().out == text
+
+
+REQUIRED = {
+    "finetune": "--run x",
+    "evaluate": "--run x --knn",
+    "report": "--run x",
+    "embed": "--run x --depth 2 --part val",
+    "predict": "--run x y --top 3",
+    "export": "--run x --out y --formats torch onnx",
+    "data": "check --data folder:x",
+    "completion": "fish",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_reads_what_it_prints(command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = REQUIRED.get(command, "").split()
+    kind = COMMANDS[command].load()[0]
+    assert main([command, *words, "--print-config"]) == 0
+    (tmp_path / "x.yaml").write_text(capsys.readouterr().out)
+    assert options("--config", str(tmp_path / "x.yaml"), kind=kind) == options(*words, kind=kind)
+
+
+@pytest.mark.parametrize(
+    "words", ["--run x y", "y --run x", "--run=x y", "--top 1 y --run x", "--images y --run x", "--run x --images=y"]
+)
+def test_a_plain_word(words: str) -> None:
+    found = options(*words.split(), kind=PredictOptions)
+    assert (found.run, found.images, found.top) == (Path("x"), Path("y"), 1)
+
+
+@pytest.mark.parametrize("words", ["--run x y z", "--images y z --run x", "y --run x --top 1 z"])
+def test_a_plain_word_too_many(words: str) -> None:
+    with pytest.raises(Usage, match="'z' is one word too many: name one images"):
+        options(*words.split(), kind=PredictOptions)
 
 
 def test_a_recipe_of_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LATER = {"docs/performance.md", "docs/results/digits.md", "docs/results/digits.svg"}  # made from measurements
-EVERYWHERE = {"config", "debug", "help", "print_config", "quiet"}
+EVERYWHERE = {"config", "debug", "help", "json", "print_config", "quiet"}
 OPTIONS: dict[str, dict[str, Field[Any]]] = {
     name: {field.name: field for field in fields(command.load()[0])} for name, command in COMMANDS.items()
 }
@@ -119,7 +119,7 @@ def default(field: Field[Any]) -> str:
     value = field.default if field.default_factory is MISSING else field.default_factory()
     if value is MISSING:
         return "required"
-    if value is None or value == {}:
+    if value in (None, {}, []):
         return "–"
     if isinstance(value, bool):
         return "on" if value else "off"

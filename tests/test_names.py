@@ -15,7 +15,7 @@ import fasthebb
 NAMES = [
     "HPCA", "HardWTA", "Hebb", "Hebbian", "KWTA", "Oja", "Rule", "SoftWTA", "Subspace", "Terms",
     "attach", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy", "linear_probe", "models",
-    "pretrain", "response",
+    "pretrain", "response", "retrieval_map",
 ]  # fmt: skip
 
 

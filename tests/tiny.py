@@ -23,12 +23,12 @@ SIDE = 12  # pixels
 NET = ("--model", "tiny:net", "--image-size", str(SIDE))
 
 
-def net(classes: int = 3, image_size: int = SIDE, width: float = 1.0) -> nn.Sequential:
+def net(classes: int = 3, image_size: int = SIDE, width: float = 1.0, channels: int = 3) -> nn.Sequential:
     """conv, bn, fc, bn, dropout, head: two layers to train, running statistics and random numbers."""
     side = (image_size - 5) // 3 + 1
     units = round(6 * width)
     return nn.Sequential(
-        nn.Conv2d(3, units, 5, stride=3, bias=False), nn.ReLU(), nn.BatchNorm2d(units), nn.Flatten(),
+        nn.Conv2d(channels, units, 5, stride=3, bias=False), nn.ReLU(), nn.BatchNorm2d(units), nn.Flatten(),
         nn.Linear(units * side * side, 8, bias=False), nn.ReLU(), nn.BatchNorm1d(8),
         nn.Dropout(0.5), nn.Linear(8, classes),
     )  # fmt: skip
@@ -37,14 +37,14 @@ def net(classes: int = 3, image_size: int = SIDE, width: float = 1.0) -> nn.Sequ
 LAYERS, HEAD = ("0", "4"), "8"
 
 
-def fixed(classes: int = 3) -> nn.Sequential:
+def fixed(classes: int = 3, channels: int = 3) -> nn.Sequential:
     """A net that takes images of one size."""
-    return net(classes)
+    return net(classes, channels=channels)
 
 
-def three() -> nn.Sequential:
+def three(channels: int = 3) -> nn.Sequential:
     """A net of three outputs, whatever the classes."""
-    return net()
+    return net(channels=channels)
 
 
 class _Nan(nn.Module):
@@ -52,9 +52,9 @@ class _Nan(nn.Module):
         return x * float("nan")
 
 
-def nan_net(classes: int = 3, image_size: int = SIDE) -> nn.Sequential:
+def nan_net(classes: int = 3, image_size: int = SIDE, channels: int = 3) -> nn.Sequential:
     """A net whose images are NaN by the time its first layer sees them."""
-    return nn.Sequential(_Nan(), *net(classes, image_size))
+    return nn.Sequential(_Nan(), *net(classes, image_size, channels=channels))
 
 
 def images(count: int = 23, classes: int = 3, side: int = SIDE, seed: int = 0) -> ImageSet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fasthebb.bench.run import run as measure
 from fasthebb.console import Console
@@ -38,7 +39,7 @@ class BenchOptions:
             raise ValueError(f"--out {self.out}: name a file in a folder that is there")
 
 
-def run(options: BenchOptions, console: Console) -> None:
-    """Measure and print; the machine should be quiet."""
+def run(options: BenchOptions, console: Console) -> dict[str, Any]:
+    """Measure and print, and return what was measured; the machine should be quiet."""
     console.say("measuring: keep the machine quiet")
-    measure(**vars(options))
+    return measure(**vars(options))

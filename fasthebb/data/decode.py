@@ -1,34 +1,162 @@
-"""One image file of any usual kind to a square of uint8 pixels."""
+"""Image files of any usual kind to squares of uint8 pixels, one or many."""
 
 from __future__ import annotations
 
+import io
 import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fasthebb.console import Console
+from fasthebb.data.imageset import ImageSet
+from fasthebb.data.listing import Item
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff"})
+RESIZES = ("crop", "stretch", "pad")
+_BLOCK = 2 * 2**20  # bytes of pixels that a thread decodes in one go
+Pixels = npt.NDArray[np.uint8]
+A = TypeVar("A")
+B = TypeVar("B")
 
 
-def decode_image(path: str | os.PathLike[str], size: int, channels: int) -> npt.NDArray[np.uint8]:
-    """Read an image as uint8 [channels, size, size], 1 channel grey or 3 RGB.
+def decode_image(source: str | os.PathLike[str] | bytes, size: int, channels: int, resize: str = "crop") -> Pixels:
+    """Read an image, a file or its bytes, as uint8 [channels, size, size], 1 channel grey or 3 RGB.
 
     Turned as EXIF says; transparent parts over white; 16-bit values scaled, floats taken as [0, 1] where none is above
-    1; the first frame of an animation. The shorter side is resized to `size` (bilinear, antialiased), the centre is
-    kept.
+    1; the first frame of an animation. Resized bilinearly, antialiased: "crop" brings the shorter side to `size` and
+    keeps the centre, "stretch" brings both sides there, "pad" the longer one, with black around.
 
     Raises whatever pillow raises on a file that it cannot read, ValueError for NaN or infinite pixels.
     """
-    with Image.open(path) as opened:
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
         opened.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a smaller scale, twice what is needed
-        image = _eight_bits(ImageOps.exif_transpose(opened))
+        opened.load()
+        image = _eight_bits(_turned(opened))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB" if channels == 3 else "L")
-    square = ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
+    square = _RESIZE[resize](image.convert("RGB" if channels == 3 else "L"), size)
     return np.asarray(square, np.uint8).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def decode_items(
+    items: Sequence[Item], size: int, channels: int, resize: str, console: Console
+) -> tuple[ImageSet, list[str]]:
+    """The readable images, in memory, and "name (reason)" of each unreadable one; see `decode_image`."""
+    pixels = np.empty((len(items), channels, size, size), np.uint8)
+    filled = 0
+
+    def keep(block: Pixels) -> None:
+        nonlocal filled
+        pixels[filled : filled + len(block)] = block
+        filled += len(block)
+
+    reasons = decode_each(items, size, channels, resize, keep, console)
+    return readable(items, pixels[:filled], reasons)
+
+
+def decode_each(
+    items: Sequence[Item], size: int, channels: int, resize: str, keep: Callable[[Pixels], object], console: Console
+) -> dict[int, str]:
+    """Decode in threads, as pillow frees the interpreter; returns why an item is unreadable, by its number.
+
+    `keep` receives the readable images in order, uint8 [B, channels, size, size], and may raise to end it all.
+    """
+    step = max(1, min(64, _BLOCK // (channels * size * size)))
+    reasons: dict[int, str] = {}
+
+    def decode(start: int) -> tuple[Pixels, dict[int, str]]:
+        block, filled = np.empty((step, channels, size, size), np.uint8), 0
+        failures: dict[int, str] = {}
+        for number in range(start, min(start + step, len(items))):
+            try:
+                block[filled] = decode_image(read_item(items[number]), size, channels, resize)
+                filled += 1
+            except Exception as error:  # pillow's readers raise anything on a malformed file
+                failures[number] = reason(error)
+        return block[:filled], failures
+
+    def done() -> Iterator[None]:
+        for images, failures in in_threads(decode, range(0, len(items), step)):
+            keep(images)
+            reasons.update(failures)
+            yield from [None] * (len(images) + len(failures))
+
+    with warnings.catch_warnings():  # pillow's, of odd files that it reads all the same
+        warnings.simplefilter("ignore")
+        for _ in console.progress(done(), "reading images", total=len(items)):
+            pass
+    return reasons
+
+
+def readable(items: Sequence[Item], pixels: Pixels, reasons: Mapping[int, str]) -> tuple[ImageSet, list[str]]:
+    """The images of the items that have no reason, in order, and "name (reason)" of the others."""
+    kept = [item for number, item in enumerate(items) if number not in reasons]
+    labels = torch.tensor([item.label for item in kept], dtype=torch.int64)
+    images = ImageSet(torch.from_numpy(pixels), labels, tuple(item.name for item in kept))
+    return images, [one_line(items[number], why) for number, why in reasons.items()]
+
+
+def read_item(item: Item) -> bytes:
+    """The bytes of an image file or of a member of an archive.
+
+    Raises OSError if the file cannot be read, ValueError if it ends before they do.
+    """
+    with Path(item.path).open("rb", buffering=0) as file:
+        size = item.size if item.size >= 0 else os.fstat(file.fileno()).st_size - item.offset
+        data = os.pread(file.fileno(), size, item.offset)
+    if len(data) < size:
+        raise ValueError("its archive is cut short")
+    return data
+
+
+def reason(error: Exception) -> str:
+    """Why an image cannot be read, in one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a known kind"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def one_line(item: Item, why: str) -> str:
+    """An unreadable image as "name (reason)"."""
+    return f"{' '.join(item.name.split())} ({why})"
+
+
+def in_threads(function: Callable[[A], B], arguments: Iterable[A]) -> Iterator[B]:
+    """map() in threads, in order, with a few calls a thread under way, however many the arguments are.
+
+    Calls that have not begun when it is left or closed are never made.
+    """
+    threads = min(16, os.cpu_count() or 1)
+    waiting: deque[Future[B]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for argument in arguments:
+                waiting.append(pool.submit(function, argument))
+                if len(waiting) > 3 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """As EXIF says, where it says anything that can be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the pixels are there, whatever a malformed EXIF block raises
+        return image.copy()
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -43,3 +171,21 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     elif values.max() <= 1:
         values = values * 255
     return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+
+
+def _crop(image: Image.Image, size: int) -> Image.Image:
+    return ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
+
+
+def _stretch(image: Image.Image, size: int) -> Image.Image:
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _pad(image: Image.Image, size: int) -> Image.Image:
+    width, height = (max(1, round(side * size / max(image.size))) for side in image.size)
+    square = Image.new(image.mode, (size, size))
+    square.paste(image.resize((width, height), Image.Resampling.BILINEAR), ((size - width) // 2, (size - height) // 2))
+    return square
+
+
+_RESIZE = {"crop": _crop, "stretch": _stretch, "pad": _pad}

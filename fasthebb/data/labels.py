@@ -34,17 +34,17 @@ def parse_budget(text: str | int | float) -> int | float:
 def few_labels(labels: Tensor | Sequence[int], budget: int | float, *, seed: int, balanced: bool = True) -> Tensor:
     """Choose the images whose labels may be used; what a caller reads of `labels` is `labels[indices]`, nothing else.
 
-    labels: int [M], -1 is unlabelled and never chosen. budget: an int is a count, a float in (0, 1] a fraction of M,
-    rounded half up. Balanced: counts per class differ by at most one while classes last, then the others fill in;
-    otherwise a plain shuffle. Returns int64 [budget] in the order of choice: for the same seed and mode a smaller
-    budget is a prefix of a larger one.
+    labels: int [M], -1 is unlabelled and never chosen. budget: an int is a count, a float in (0, 1] a fraction
+    of the labelled images, rounded half up. Balanced: counts per class differ by at most one while classes last, then
+    the others fill in; otherwise a plain shuffle. Returns int64 [budget] in the order of choice: for the same seed and
+    mode a smaller budget is a prefix of a larger one.
 
     Raises ValueError for a budget that is not positive, larger than the labelled data, or, balanced, under one per
     class.
     """
     labels = torch.as_tensor(labels, dtype=torch.int64).cpu()
-    count = _count(budget, len(labels))
     known = torch.nonzero(labels >= 0).flatten()
+    count = _count(budget, len(known))
     if count > len(known):
         raise ValueError(f"label budget {budget} is {count} images, but only {len(known)} are labelled: choose fewer")
     order = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))]
@@ -62,8 +62,8 @@ def few_labels(labels: Tensor | Sequence[int], budget: int | float, *, seed: int
 def holdout(labels: Tensor | Sequence[int], budget_indices: Tensor, *, fraction: float, seed: int) -> Tensor:
     """Draw validation images from the labelled ones that a budget, the largest of a run, leaves.
 
-    labels: int [M]; budget_indices: int [B]. At most `fraction` of M, in [0, 1); fewer when fewer are left, none when
-    none is. Returns sorted int64 indices, disjoint from `budget_indices`.
+    labels: int [M]; budget_indices: int [B]. At most `fraction` of the labelled images, in [0, 1); fewer when fewer are
+    left, none when none is. Returns sorted int64 indices, disjoint from `budget_indices`.
 
     Raises ValueError for a fraction outside [0, 1).
     """
@@ -71,10 +71,10 @@ def holdout(labels: Tensor | Sequence[int], budget_indices: Tensor, *, fraction:
         raise ValueError(f"validation fraction {fraction} must lie in [0, 1)")
     labels = torch.as_tensor(labels, dtype=torch.int64).cpu()
     free = labels >= 0
+    most = _times(fraction, int(free.sum()), ROUND_FLOOR)
     free[budget_indices.cpu()] = False
     rest = torch.nonzero(free).flatten()
-    count = _times(fraction, len(labels), ROUND_FLOOR)
-    drawn = torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))[:count]
+    drawn = torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))[:most]
     return rest[drawn].sort().values
 
 

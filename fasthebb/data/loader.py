@@ -1,4 +1,5 @@
-"""Batches from images in memory, in an order that (seed, epoch) alone decides, so that a run resumes mid-epoch."""
+"""Batches from images in memory or on disk, in an order that (seed, epoch) alone decides, so that a run resumes
+mid-epoch."""
 
 from __future__ import annotations
 
@@ -8,24 +9,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fasthebb.data.datasets import ImageSet
+from fasthebb.data.augment import AUGMENTATIONS, augmented
+from fasthebb.data.imageset import ImageSet
+from fasthebb.data.whitening import Whitening
 
-AUGMENTATIONS = ("none", "light")
+RESIDENT = 4 << 30  # bytes: images up to this size move to the device whole
+CHUNK = 16 << 20  # bytes of images counted at a time
 
 
 def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel over all pixels, in units of the full scale (pixel / 255); no label
     read.
 
-    The deviation of a constant channel is given as 1. Raises ValueError if there are no images.
+    One pass in small pieces: memory-mapped images of any size will do. The deviation of a constant channel is given as
+    1. Raises ValueError if there are no images.
     """
     if len(images) == 0:
         raise ValueError("0 images have no channel statistics: give at least one")
     values = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
-    for channel in images.images.unbind(1):
-        share = torch.bincount(channel.flatten(), minlength=256).cpu().double()
-        share /= share.sum()
+    for counts in _histograms(images.images):
+        share = counts.double() / counts.sum()
         mean = (share @ values).item()
         deviation = (share @ (values - mean).square()).sqrt().item()
         means.append(mean)
@@ -33,16 +37,27 @@ def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float
     return tuple(means), tuple(deviations)
 
 
+def _histograms(images: Tensor) -> Tensor:
+    """How often each channel of uint8 [M, C, H, W] has each value: int64 [C, 256], on the CPU."""
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64, device=images.device)
+    step = max(1, CHUNK // images[0].numel())
+    for start in range(0, len(images), step):
+        channels = images[start : start + step].unbind(1)
+        counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in channels])
+    return counts.cpu()
+
+
 class Loader:
     """Iterate over (x float32 [B, C, H, W], labels int64 [B]) batches of an `ImageSet`, normalised per channel.
 
-    x = (pixel / 255 - mean) / std. No image is dropped; a last batch of one image joins the batch before. The set is
-    moved to `device` whole, as uint8: move it there yourself to share it among loaders.
+    x = (pixel / 255 - mean) / std. No image is dropped; a last batch of one image joins the batch before. A set of up
+    to 4 GiB is moved to `device` whole, as uint8: move it there yourself to share it among loaders. A larger one stays
+    where it is, memory-mapped for example, and each batch is picked there, then moved.
 
     batch_size: images a batch. indices: the images to go through, all by default. seed: with the epoch it decides the
     order, with epoch and batch the augmentation; not negative. shuffle: whether to shuffle. mean, std: one per
-    channel, see `channel_statistics`. augment: "none", or "light": a random flip left to right and a random crop after
-    reflect padding by an eighth of the side (4 pixels of 32).
+    channel, see `channel_statistics`. augment: "none", "light" or "hard", see `fasthebb.data.augment`. whiten: applied
+    last.
 
     Raises ValueError for no images, a batch size under 1, indices outside the set, statistics that do not fit, an
     unknown `augment`.
@@ -60,6 +75,7 @@ class Loader:
         std: Tensor | Sequence[float] | None = None,
         device: str | torch.device = "cpu",
         augment: str = "none",
+        whiten: Whitening | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch size {batch_size} must be at least 1")
@@ -73,11 +89,12 @@ class Loader:
         self.shuffle = shuffle
         self.augment = augment
         self.device = torch.device(device)
+        self.whiten = None if whiten is None else whiten.to(self.device)
         self.epoch = 0
-        self._pixels = images.images.to(self.device)
+        self._pixels = images.images if images.images.nbytes > RESIDENT else images.images.to(self.device)
         self._labels = images.labels.to(self.device)
-        self._mean = _per_channel("mean", mean, 0.0, self._pixels)
-        self._std = _per_channel("std", std, 1.0, self._pixels)
+        self._mean = _per_channel("mean", mean, 0.0, images.images.shape[1]).to(self.device)
+        self._std = _per_channel("std", std, 1.0, images.images.shape[1]).to(self.device)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -92,6 +109,12 @@ class Loader:
         """Choose the epoch that the next iteration goes through, counted from 0."""
         self.epoch = epoch
 
+    def order(self, epoch: int) -> Tensor:
+        """The images of `epoch` as indices into the set, int64, in the order in which its batches give them."""
+        if not self.shuffle:
+            return self.indices
+        return self.indices[torch.randperm(len(self.indices), generator=_generator(self.seed, epoch))]
+
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Go through the batches of `epoch` from number `start` on, equal to those of an uninterrupted epoch bit for
         bit.
@@ -100,36 +123,16 @@ class Loader:
         """
         if not 0 <= start <= len(self):
             raise ValueError(f"start {start} is not a batch: an epoch has {len(self)}")
-        order = self.indices
-        if self.shuffle:
-            order = order[torch.randperm(len(order), generator=_generator(self.seed, epoch))]
+        order = self.order(epoch)
         return (self._batch(order, epoch, number) for number in range(start, len(self)))
 
     def _batch(self, order: Tensor, epoch: int, number: int) -> tuple[Tensor, Tensor]:
         stop = len(order) if number == len(self) - 1 else (number + 1) * self.batch_size
-        chosen = order[number * self.batch_size : stop].to(self.device)
-        if self.augment == "light":
-            # number + 1: a trailing 0 would give the generator of the order
-            pixels = _flip_and_crop(self._pixels, chosen, _generator(self.seed, epoch, number + 1))
-        else:
-            pixels = self._pixels[chosen]
-        return pixels.float().div_(255).sub_(self._mean).div_(self._std), self._labels[chosen]
-
-
-def _flip_and_crop(pixels: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-    """Pick images [B] of [M, C, H, W], each flipped and shifted by chance, in one gather of reflected indices."""
-    rows, columns = (_shifted(side, len(chosen), generator).to(pixels.device) for side in pixels.shape[-2:])
-    flip = torch.rand(len(chosen), 1, generator=generator).to(pixels.device) < 0.5
-    columns = torch.where(flip, columns.flip(1), columns)
-    channels = torch.arange(pixels.shape[1], device=pixels.device)
-    return pixels[chosen[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None]]
-
-
-def _shifted(side: int, count: int, generator: torch.Generator) -> Tensor:
-    """Source positions [count, side] of a crop shifted by up to side // 8 either way, reflected at the edges."""
-    shift = torch.randint(-(side // 8), side // 8 + 1, (count, 1), generator=generator)
-    position = (torch.arange(side) + shift).abs()
-    return side - 1 - (side - 1 - position).abs()
+        chosen = order[number * self.batch_size : stop]
+        x = self._pixels[chosen.to(self._pixels.device)].to(self.device).float().div_(255)
+        # number + 1: a trailing 0 would give the generator of the order
+        x = augmented(self.augment, x, _generator(self.seed, epoch, number + 1)).sub_(self._mean).div_(self._std)
+        return x if self.whiten is None else self.whiten(x), self._labels[chosen.to(self.device)]
 
 
 def _generator(*key: int) -> torch.Generator:
@@ -146,12 +149,11 @@ def _check_indices(indices: Tensor | Sequence[int] | None, size: int) -> Tensor:
     return chosen
 
 
-def _per_channel(name: str, given: Tensor | Sequence[float] | None, default: float, pixels: Tensor) -> Tensor:
-    """[C, 1, 1] float32 on the device of `pixels` [M, C, H, W]."""
-    channels = pixels.shape[1]
+def _per_channel(name: str, given: Tensor | Sequence[float] | None, default: float, channels: int) -> Tensor:
+    """[C, 1, 1] float32."""
     values = torch.as_tensor([default] * channels if given is None else given, dtype=torch.float32)
     if values.shape != (channels,):
         raise ValueError(f"{name} {values.tolist()} does not fit images of {channels} channels: give one for each")
     if not values.isfinite().all() or (name == "std" and not (values > 0).all()):
         raise ValueError(f"{name} {values.tolist()} must be finite" + (" and positive" if name == "std" else ""))
-    return values.to(pixels.device)[:, None, None]
+    return values[:, None, None]

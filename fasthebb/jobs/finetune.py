@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from fasthebb.console import Console
 from fasthebb.data.labels import parse_budget
+from fasthebb.jobs.net import Net, cut_at, read_net, write_net
 from fasthebb.jobs.options import FinetuneOptions
 from fasthebb.jobs.results import add, record
-from fasthebb.jobs.setup import Net, budget, load_data, read_net, set_aside, with_data_of, write_net
+from fasthebb.jobs.setup import budget, labelled, load_for, set_aside, source_of, with_data_of
 from fasthebb.memory import peak_bytes, reset_peak
 from fasthebb.options import plain
 from fasthebb.training import checkpoint
@@ -19,8 +21,8 @@ from fasthebb.training.loop import device_of, place
 from fasthebb.training.run import RunFolder, finished, read_metrics
 
 
-def run(options: FinetuneOptions, console: Console) -> None:
-    """Fine-tune the net of a pre-training run into a run folder of its own, and test it.
+def run(options: FinetuneOptions, console: Console) -> Path:
+    """Fine-tune the net of a pre-training run into a run folder of its own, test it, and return the folder.
 
     Raises:
         ValueError: an option does not fit the data or the folders.
@@ -32,14 +34,18 @@ def run(options: FinetuneOptions, console: Console) -> None:
     before, model = read_net(options.run, console)
     if before.classifier:
         raise ValueError(f"{options.run} is fine-tuned already, on labels of its own: give the run of a pre-training")
-    out = options.out or options.run / f"finetune-{options.labels}-s{options.seed}"
+    at = "" if options.depth is None else f"-depth{options.depth}"
+    out = options.out or options.run / f"finetune-{options.labels}{at}-s{options.seed}"
     options = replace(with_data_of(before, options), out=out)
     with RunFolder(out, plain(options), resume=options.resume, console=console) as folder:
         if finished(folder.path):
             console.say(f"{folder.path} is finished already")
-            return
-        dataset = load_data(options, before.image_size, console)
-        if len(dataset.classes) != len(before.classes):
+            return folder.path
+        dataset = load_for(before, options, console)
+        folder.check_data(dataset.name, dataset.fingerprint)
+        if options.depth is not None:
+            before, model = cut_at(replace(before, classes=dataset.classes), model, options.depth)
+        elif len(dataset.classes) != len(before.classes):
             model = _new_head(before, model, len(dataset.classes))
         aside = set_aside(dataset, before.validation, before.seed)
         chosen, validation = budget(dataset, labels, aside, seed=options.seed, balanced=options.balanced)
@@ -47,8 +53,7 @@ def run(options: FinetuneOptions, console: Console) -> None:
         net = replace(
             before,
             dataset=dataset.name,
-            data=options.data or "",
-            data_dir=None if options.data_dir is None else str(options.data_dir),
+            source=source_of(options),
             classes=dataset.classes,
             pretrain_seconds=seconds,
             classifier="head" if options.head_only else "finetune",
@@ -69,29 +74,31 @@ def run(options: FinetuneOptions, console: Console) -> None:
         folder.write_config()
         write_net(folder.path, net)
         folder.log(
-            f"{dataset.name}: {len(chosen)} labels of {len(dataset.train)}, validation on {len(val) if val else 0}"
+            f"{dataset.name}: {len(chosen)} labels of {labelled(dataset)}, validation on {len(val) if val else 0}"
         )
         reset_peak()
+        loader = net.loader(
+            dataset.train, options.batch_size, device, indices=chosen, seed=options.seed, augment=options.augment
+        )
         history = finetune(
             model,
-            net.loader(
-                dataset.train, options.batch_size, device, indices=chosen, seed=options.seed, augment=options.augment
-            ),
-            epochs=options.epochs,
+            loader,
+            epochs=max(options.epochs, -(-options.min_steps // len(loader))),
             lr=options.lr,
             head_only=options.head_only,
             head=net.head,
             weight_decay=options.weight_decay,
             max_steps=options.max_steps,
             validation=net.loader(val, 256, device, shuffle=False) if val else None,
-            watcher=folder.watcher(net.plain(), options.checkpoint_steps),
+            watcher=folder.watcher(net.plain(), options.checkpoint_steps, tensorboard=options.tensorboard),
         )
         peak = peak_bytes() / 2**20
         top1, top5 = accuracies(model, net.loader(dataset.test, 256, device, shuffle=False), (1, 5))
-        tested = record(net, net.classifier or "", len(chosen), len(dataset.train), options.seed, None, top1, top5)
+        tested = record(net, net.classifier or "", len(chosen), labelled(dataset), options.seed, net.depth, top1, top5)
         add(folder.path, [replace(tested, finetune_seconds=history[-1]["seconds"], peak_memory_mb=peak)])
         folder.log(f"{len(chosen)} labels: test accuracy {top1:.2f} %: {folder.path}")
         folder.finish(model, net.plain())
+        return folder.path
 
 
 def _new_head(net: Net, model: torch.nn.Module, classes: int) -> torch.nn.Module:

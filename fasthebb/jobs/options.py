@@ -11,17 +11,72 @@ from fasthebb.jobs.checks import check_numbers
 from fasthebb.rules import HPCA, KWTA, HardWTA, Rule, SoftWTA
 from fasthebb.training.pretrain import Order
 
+Augment = Literal["none", "light", "hard"]
 Forward = Literal["auto", "relu", "tanh", "identity", "unit_norm_relu"]
 
 
-@dataclass(frozen=True)
-class PretrainOptions:
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which images a command reads.
+
+    Args:
+        data: digits, a named data set such as cifar10, or folder:PATH of class sub-folders.
+        data_dir: the folder that data sets and relative paths are looked for in.
+        download: fetch a named data set that is not there into data-dir.
+        labels_file: CSV of path,label for the images of folder:PATH.
+        unlabeled: more images without labels, a data set or folder:PATH.
+        cache_dir: the folder of decoded images; FASTHEBB_CACHE or the user's cache folder by default.
+        max_bad: fraction of unreadable image files that is skipped with a warning; above it the command fails.
+    """
+
+    data: str = "digits"
+    data_dir: Path | None = None
+    download: bool = False
+    labels_file: Path | None = None
+    unlabeled: str | None = None
+    cache_dir: Path | None = None
+    max_bad: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(DataOptions):
+    """How images are brought to what a net takes.
+
+    Args:
+        image_size: side in pixels that images are brought to.
+        channels: 1 grey or 3 colour; what the data set has by default.
+        resize: crop keeps the centre, stretch changes the shape, pad adds black.
+        validation: fraction of the training images set aside and never trained on, unless the data has a val folder.
+    """
+
+    image_size: int = 32
+    channels: Literal[1, 3] | None = None
+    resize: Literal["crop", "stretch", "pad"] = "crop"
+    validation: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDataOptions(DataOptions):
+    """The images that a command reads for a run, by default those of its pre-training.
+
+    Args:
+        run: the run folder.
+        data: as in pretrain; by default the data of that run.
+    """
+
+    run: Path
+    data: str | None = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions(ImageOptions):
     """Train the hidden layers of a net on images without labels.
 
     Args:
-        data: digits, or folder:PATH with one sub-folder a class (and train, val, test above them if there are).
-        data_dir: the folder that a relative PATH of data is below.
-        model: sixlayer, vgg11, vgg13, vgg16, vgg19, or module:function of your own.
+        model: a net of fasthebb such as sixlayer, of torchvision or timm such as resnet18, or your module:function.
         width: units of every hidden layer, relative to the published net.
         rule: the learning rule, a class of fasthebb.
         forward: what a hidden layer passes on; auto takes it from the rule.
@@ -29,20 +84,19 @@ class PretrainOptions:
         epochs: passes over the images; with layerwise order for each layer.
         max_steps: end after so many steps.
         batch_size: images a step.
-        image_size: side in pixels that images are brought to.
+        augment: none, light for random flips and shifts, or hard for crops, colours and more.
+        whiten: ZCA-whiten the images, in blocks of 32 pixels.
         order: joint trains all layers at once, layerwise one after the other.
+        cache_activations: with layerwise order, keep what enters a layer on disk instead of computing it every epoch.
         head: name of the classifying layer, which no rule trains; the last Linear by default.
-        validation: fraction of the training images set aside and never trained on, unless the data has a val folder.
         seed: decides initial weights and the order of images.
         device: cpu, cuda, or auto.
         out: the run folder.
         resume: go on with the run in that folder; start anew if there is none.
         checkpoint_steps: steps between checkpoints.
-        max_bad: fraction of unreadable image files that is skipped with a warning; above it the command fails.
+        tensorboard: also write the curves for TensorBoard, into the run folder.
     """
 
-    data: str = "digits"
-    data_dir: Path | None = None
     model: str = "sixlayer"
     width: float = 1.0
     rule: Rule = field(default_factory=HPCA)
@@ -51,106 +105,100 @@ class PretrainOptions:
     epochs: int = 20
     max_steps: int | None = None
     batch_size: int = 64
-    image_size: int = 32
+    augment: Augment = "none"
+    whiten: bool = False
     order: Order = "joint"
+    cache_activations: bool = False
     head: str | None = None
-    validation: float = 0.1
     seed: int = 0
     device: str = "auto"
     out: Path = Path("runs/pretrain")
     resume: bool = False
     checkpoint_steps: int = 200
-    max_bad: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
+    tensorboard: bool = False
 
 
-@dataclass(frozen=True)
-class FinetuneOptions:
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(RunDataOptions):
     """Train a pre-trained net on few labels, by backpropagation.
 
     Args:
         run: the run folder of the pre-training.
-        data: as in pretrain; by default the data of that run.
-        data_dir: the folder that data is below; by default that of the run, unless data is given.
         labels: the label budget: a fraction of the training images (0.1 or 10%) or a count (500).
         balanced: as many labels of every class; otherwise a plain shuffle.
         head_only: train the classifier alone, on frozen features.
+        depth: classify the features of this depth, and cut the net there; the whole net by default.
         lr: learning rate; halved ten times in the second half.
         epochs: passes over the labelled images.
+        min_steps: train for more epochs where they are fewer steps.
         max_steps: end after so many steps.
         batch_size: images a step.
         weight_decay: L2 penalty.
-        augment: none, or light for random flips and shifts.
+        augment: none, light for random flips and shifts, or hard for crops, colours and more.
         seed: decides which labels, the head's weights and the order of images.
         device: cpu, cuda, or auto.
         out: the run folder; RUN/finetune-LABELS-sSEED by default.
         resume: go on with the run in that folder; start anew if there is none.
         checkpoint_steps: steps between checkpoints.
-        max_bad: fraction of unreadable image files that is skipped with a warning; above it the command fails.
+        tensorboard: also write the curves for TensorBoard, into the run folder.
     """
 
-    run: Path
-    data: str | None = None
-    data_dir: Path | None = None
     labels: str = "0.1"
     balanced: bool = True
     head_only: bool = False
+    depth: int | None = None
     lr: float = 1e-3
     epochs: int = 20
+    min_steps: int = 500
     max_steps: int | None = None
     batch_size: int = 64
     weight_decay: float = 5e-2
-    augment: Literal["none", "light"] = "none"
+    augment: Augment = "none"
     seed: int = 0
     device: str = "auto"
     out: Path | None = None
     resume: bool = False
     checkpoint_steps: int = 200
-    max_bad: float = 0.1
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        super().__post_init__()
         parse_budget(self.labels)
 
 
-@dataclass(frozen=True)
-class EvaluateOptions:
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(RunDataOptions):
     """Measure a trained net on test images; results are added to the run's results.csv and results.json.
 
     Args:
         run: the run folder, of pre-training or of fine-tuning.
-        data: as in pretrain; by default the data of that run.
-        data_dir: the folder that data is below; by default that of the run, unless data is given.
         labels: the label budget of probe and knn, all labels by default; a fine-tuned net keeps its own.
         balanced: as many labels of every class, otherwise a plain shuffle; a fine-tuned net keeps its own.
         probe: train a linear classifier on the frozen features of every depth.
         probe_method: ridge in closed form, or sgd.
         knn: classify by the nearest labelled images, at every depth.
+        svm: train a linear support vector machine on the frozen features of every depth.
+        retrieval: rank test images by likeness to others of them, at every depth.
         k: how many neighbours vote, as far as there are as many labels of a class.
         seed: decides which labels; by default the run's, and a fine-tuned net keeps its own.
         device: cpu, cuda, or auto.
         batch_size: images a step.
-        max_bad: fraction of unreadable image files that is skipped with a warning; above it the command fails.
     """
 
-    run: Path
-    data: str | None = None
-    data_dir: Path | None = None
     labels: str | None = None
     balanced: bool | None = None
     probe: bool = False
     probe_method: Literal["ridge", "sgd"] = "ridge"
     knn: bool = False
+    svm: bool = False
+    retrieval: bool = False
     k: int = 10
     seed: int | None = None
     device: str = "auto"
     batch_size: int = 256
-    max_bad: float = 0.1
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        super().__post_init__()
         if self.labels is not None:
             parse_budget(self.labels)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from fasthebb.console import Console
 from fasthebb.hebbian import attach
+from fasthebb.jobs.net import Net, check_images, head_of, write_net
 from fasthebb.jobs.options import PretrainOptions, forward_of, rule_name
-from fasthebb.jobs.setup import Net, all_but, check_images, head_of, load_data, set_aside, statistics, write_net
+from fasthebb.jobs.setup import all_but, load_as_given, set_aside, source_of, statistics, whitening_of
 from fasthebb.options import plain
 from fasthebb.training import checkpoint
 from fasthebb.training.loop import device_of, place
@@ -17,8 +19,8 @@ from fasthebb.training.pretrain import pretrain
 from fasthebb.training.run import RunFolder, finished
 
 
-def run(options: PretrainOptions, console: Console) -> None:
-    """Pre-train a net into a run folder.
+def run(options: PretrainOptions, console: Console) -> Path:
+    """Pre-train a net into a run folder, and return the folder.
 
     Raises:
         ValueError: an option does not fit the data or the folder.
@@ -31,18 +33,19 @@ def run(options: PretrainOptions, console: Console) -> None:
     with RunFolder(options.out, plain(options), resume=options.resume, console=console) as folder:
         if finished(folder.path):
             console.say(f"{folder.path} is finished already")
-            return
-        dataset = load_data(options, options.image_size, console)
+            return folder.path
+        dataset = load_as_given(options, console)
+        folder.check_data(dataset.name, dataset.fingerprint)
         mean, std = statistics(dataset)
         checkpoint.seed_everything(options.seed)
         net = Net(
             dataset=dataset.name,
-            data=options.data,
-            data_dir=str(options.data_dir) if options.data_dir else None,
+            source=source_of(options),
             classes=dataset.classes,
             mean=mean,
             std=std,
             image_size=options.image_size,
+            resize=options.resize,
             model=options.model,
             width=options.width,
             forward=options.forward,
@@ -51,6 +54,7 @@ def run(options: PretrainOptions, console: Console) -> None:
             rule=rule_name(options.rule),
             validation=options.validation,
             seed=options.seed,
+            whitened=options.whiten,
         )
         model = place(net.build(), device)
         check_images(net, model)
@@ -58,7 +62,11 @@ def run(options: PretrainOptions, console: Console) -> None:
         hebb = attach(model, {net.head: None, "*": options.rule})
         aside = set_aside(dataset, options.validation, options.seed)
         images = all_but(aside, len(dataset.train))
-        loader = net.loader(dataset.train, options.batch_size, device, indices=images, seed=options.seed)
+        if options.whiten:
+            net = replace(net, whitening=whitening_of(net, dataset, images, options, console))
+        loader = net.loader(
+            dataset.train, options.batch_size, device, indices=images, seed=options.seed, augment=options.augment
+        )
         folder.write_config()
         write_net(folder.path, net)
         folder.log(
@@ -73,8 +81,10 @@ def run(options: PretrainOptions, console: Console) -> None:
             epochs=options.epochs,
             order=options.order,
             max_steps=options.max_steps,
-            watcher=folder.watcher(net.plain(), options.checkpoint_steps),
+            activations=folder.path / "activations" if options.cache_activations else None,
+            watcher=folder.watcher(net.plain(), options.checkpoint_steps, tensorboard=options.tensorboard),
         )
         folder.finish(model, net.plain())
         folder.log(f"pre-trained in {history[-1]['seconds']:.1f} s: {folder.path}")
         console.rich(hebb.summary())
+        return folder.path

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fasthebb.environment import hardware
 from fasthebb.evaluation.results import Record, load, save
-from fasthebb.jobs.setup import Net
+from fasthebb.jobs.net import Net
 
 
 def record(

@@ -3,14 +3,17 @@
 from fasthebb.models.blocks import (
     FORWARDS,
     TWINS,
+    Triangle,
     UnitNorm,
     VariancePreservingBatchNorm1d,
     VariancePreservingBatchNorm2d,
     activation,
 )
+from fasthebb.models.deephebb import DeepHebb, deephebb
 from fasthebb.models.order import call_order, trainable_layers
 from fasthebb.models.registry import NETS, build, head_name
 from fasthebb.models.sixlayer import SixLayer, sixlayer
+from fasthebb.models.tenlayer import TenLayer, tenlayer
 from fasthebb.models.vae import VAE, vae, vae_loss
 from fasthebb.models.vgg import VGG, vgg
 
@@ -20,15 +23,20 @@ __all__ = [
     "TWINS",
     "VAE",
     "VGG",
+    "DeepHebb",
     "SixLayer",
+    "TenLayer",
+    "Triangle",
     "UnitNorm",
     "VariancePreservingBatchNorm1d",
     "VariancePreservingBatchNorm2d",
     "activation",
     "build",
     "call_order",
+    "deephebb",
     "head_name",
     "sixlayer",
+    "tenlayer",
     "trainable_layers",
     "vae",
     "vae_loss",

@@ -38,6 +38,14 @@ def scaled(units: int, width: float) -> int:
     return max(1, round(units * width))
 
 
+def check_image_size(net: str, image_size: int, smallest: int) -> None:
+    """ValueError when images of a side of `image_size` pixels are too small for the net called `net`."""
+    if image_size < smallest:
+        raise ValueError(
+            f"image_size {image_size} is too small for {net}: enlarge the images to {smallest} px at least"
+        )
+
+
 def activation(name: str) -> nn.Module:
     """Activation module of the forward called `name` (one of FORWARDS; the unit norm itself is another module).
 
@@ -46,6 +54,24 @@ def activation(name: str) -> nn.Module:
     one_of("forward", name, FORWARDS)
     kinds: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "identity": nn.Identity}
     return kinds.get(name, nn.ReLU)()
+
+
+class Triangle(nn.Module):
+    """relu(u − mean of u over channels)^power: what is above a location's mean, [N, C, ...] to the same shape.
+
+    Source: the activation of SoftHebb's nets, Journé et al. 2023 (arXiv 2209.11883).
+    """
+
+    def __init__(self, power: float) -> None:
+        super().__init__()
+        self.power = power
+
+    def forward(self, u: Tensor) -> Tensor:
+        above = F.relu(u - u.mean(dim=1, keepdim=True))
+        return above if self.power == 1 else above.pow(self.power)
+
+    def extra_repr(self) -> str:
+        return f"power={self.power}"
 
 
 class UnitNorm(nn.Module):

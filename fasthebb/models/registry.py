@@ -1,4 +1,4 @@
-"""Nets by name: the ones of this package, or anybody's `module:function`."""
+"""Nets by name: the ones of this package, of torchvision and timm, or anybody's `module:function`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from typing import Any
 from torch import nn
 
 from fasthebb.models.blocks import one_of
+from fasthebb.models.deephebb import deephebb
 from fasthebb.models.sixlayer import sixlayer
+from fasthebb.models.tenlayer import tenlayer
 from fasthebb.models.vgg import vgg
+from fasthebb.models.zoo import LIBRARIES, full_name, zoo
 
 NETS: Mapping[str, Callable[..., nn.Module]] = {
     "sixlayer": sixlayer,
+    "tenlayer": tenlayer,
+    "deephebb": deephebb,
     **{f"vgg{depth}": partial(vgg, depth) for depth in (11, 13, 16, 19)},
 }
 
@@ -32,16 +37,23 @@ def build(
     forward: str = "relu",
     twin: str = "hebbian",
 ) -> nn.Module:
-    """Build the net called `name`: "sixlayer", "vgg11" … "vgg19", or "module:function" of your own.
+    """Build the net called `name`: one of NETS, "torchvision:NAME", "timm:NAME", or "module:function" of your own.
 
-    The module is looked for in the current directory and on the path; the function is called with those of the other
-    arguments that its signature accepts, and returns a module from [N, channels, H, W] to [N, classes].
-    Raises ValueError, on one line, for an unknown name or when your module cannot be used.
+    Another plain name is looked for in torchvision, then in timm, where they are installed. Of these, `forward` and
+    `twin` change nothing, `width` must be 1, and `image_size` is what their model takes. A module of your own is looked
+    for in the current directory and on the path; its function is called with those of the other arguments that its
+    signature accepts, and returns a module from [N, channels, H, W] to [N, classes].
+    Raises ValueError, on one line, for an unknown name or when a library or your module cannot be used.
     """
     wishes: dict[str, Any] = {"classes": classes, "channels": channels, "image_size": image_size}
     wishes |= {"width": width, "forward": forward, "twin": twin}
+    if name in NETS:
+        return NETS[name](**wishes)
     if ":" not in name:
-        return NETS[one_of("model", name, [*NETS, "module:function"])](**wishes)
+        name = full_name(name, [*NETS, *(f"{library}:NAME" for library in LIBRARIES), "module:function"])
+    library, _, model_name = name.partition(":")
+    if library in LIBRARIES:
+        return zoo(library, model_name, classes=classes, channels=channels, width=width)
     function = _imported(name)
     model = function(**_accepted(name, function, wishes))
     if not isinstance(model, nn.Module):

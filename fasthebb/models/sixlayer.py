@@ -7,16 +7,16 @@ padding. Source: Lagani, Gennaro, Fassold, Amato 2022 (arXiv 2207.03172).
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import nn
 
-from fasthebb.models.blocks import FORWARDS, batch_norm, block, one_of, scaled
+from fasthebb.models.stack import Convolution, stack
 
-MIN_IMAGE_SIZE = 24
-
-# units, kernel size, max-pool, variance-preserving batch norm
-_CONVOLUTIONS = ((96, 5, 2, False), (128, 3, None, False), (192, 3, 2, True), (256, 3, None, True))
+_CONVOLUTIONS = (
+    Convolution(96, 5, pool=2),
+    Convolution(128, 3),
+    Convolution(192, 3, pool=2, preserving=True),
+    Convolution(256, 3, preserving=True),
+)
 
 
 class SixLayer(nn.Sequential):
@@ -43,22 +43,9 @@ def sixlayer(
     `bias` is for the hidden layers (the published nets have none), the head always has one. Twins and forwards share
     state-dict keys and shapes. Raises ValueError for an unknown name, a width ≤ 0 or images under 24 px.
     """
-    one_of("forward", forward, FORWARDS)
-    if image_size < MIN_IMAGE_SIZE:
-        raise ValueError(
-            f"image_size {image_size} is too small for sixlayer: enlarge the images to {MIN_IMAGE_SIZE} px at least"
+    return SixLayer(
+        stack(
+            "sixlayer", _CONVOLUTIONS, classes=classes, channels=channels, image_size=image_size, width=width,
+            forward=forward, twin=twin, bias=bias, dropout=dropout,
         )
-    parts: list[tuple[str, nn.Module]] = []
-    fan_in, side = channels, image_size
-    for index, (units, kernel, pool, preserving) in enumerate(_CONVOLUTIONS, start=1):
-        units = scaled(units, width)
-        layer = nn.Conv2d(fan_in, units, kernel, bias=bias)
-        norm = batch_norm(units, 2, twin=twin, preserving=preserving)
-        parts += block(index, layer, norm, forward=forward, pool=pool)
-        fan_in, side = units, (side - kernel + 1) // (pool or 1)
-    hidden = scaled(4096, width)
-    parts.append(("flatten", nn.Flatten()))
-    layer5 = nn.Linear(fan_in * side * side, hidden, bias=bias)
-    parts += block(5, layer5, batch_norm(hidden, 1, twin=twin, preserving=True), forward=forward)
-    parts += [("dropout", nn.Dropout(dropout)), ("fc6", nn.Linear(hidden, classes))]
-    return SixLayer(OrderedDict(parts))
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from fasthebb.models.blocks import FORWARDS, batch_norm, block, one_of, scaled
+from fasthebb.models.blocks import FORWARDS, batch_norm, block, check_image_size, one_of, scaled
 
 MIN_IMAGE_SIZE = 32
 
@@ -47,10 +47,7 @@ def vgg(
     one_of("forward", forward, FORWARDS)
     if depth not in _STAGES:
         raise ValueError(f"VGG depth {depth} is unknown: choose from {', '.join(map(str, _STAGES))}")
-    if image_size < MIN_IMAGE_SIZE:
-        raise ValueError(
-            f"image_size {image_size} is too small for vgg{depth}: enlarge the images to {MIN_IMAGE_SIZE} px at least"
-        )
+    check_image_size(f"vgg{depth}", image_size, MIN_IMAGE_SIZE)
     parts: list[tuple[str, nn.Module]] = []
     fan_in, index = channels, 0
     for convolutions, units in zip(_STAGES[depth], _UNITS):

@@ -1,6 +1,7 @@
 """What every figure is drawn on: matplotlib's style, log axes with plain numbers, and SVG that sits inside a page.
 
 The ink is a colour that nothing else uses; in the finished SVG it becomes currentColor, the colour of the page's text.
+The other colours are safe for the colour-blind and have a contrast of at least 3 : 1 against black and white.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK = "#010203"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#A87B00", "#8F6BD6", "#808080", "#3D9BD6")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10.5,
@@ -52,9 +54,10 @@ def require_matplotlib() -> None:
 def log_axis(axes: Axes, which: str, low: float, high: float, ticks: Sequence[float] = ()) -> None:
     """Make the axis ("x" or "y") logarithmic from low to high, with numbers as people write them.
 
-    `ticks`: where the numbers stand; by default at 1, 2, 5 times the powers of ten, on a long axis at the powers alone.
+    `ticks`: where the numbers stand; by default at 1, 2, 5 times the powers of ten; on a long axis at fewer, on a short
+    one at more.
     """
-    steps = (1,) if high / low > 300 else (1, 2, 5)
+    steps = (1,) if high / low > 300 else (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 7)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = ticks or [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
     axis = axes.xaxis if which == "x" else axes.yaxis

@@ -2,246 +2,208 @@
 
 | cell | does |
 |---|---|
-| pretrain-RULE-sSEED | trains the hidden layers without labels |
-| frozen-METHOD-sSEED | probes and nearest neighbours on frozen features, every depth, every budget |
-| finetune-RULE-LABELS-sSEED | trains the pre-trained net on a budget, end to end |
+| pretrain-METHOD-sSEED | trains or fits the hidden layers without labels |
+| frozen-METHOD-sSEED | read-outs of frozen features, every depth, every budget |
+| finetune-METHOD-LABELS-sSEED | trains the pre-trained net on a budget, end to end |
 | scratch-TWIN-LABELS-sSEED | trains a twin of the net on a budget, from initial weights |
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fasthebb.data import Dataset
-from fasthebb.data.labels import parse_budget
 from fasthebb.evaluation.results import Record
-from fasthebb.evaluation.usage import unit_usage
-from fasthebb.files import atomic_write
 from fasthebb.hebbian import attach
-from fasthebb.jobs.evaluate import frozen
+from fasthebb.jobs.frozen import ReadOuts, frozen
+from fasthebb.jobs.net import Net, cut_at
 from fasthebb.jobs.options import forward_of, rule_name
 from fasthebb.jobs.results import record
-from fasthebb.jobs.setup import Net, all_but, budget, check_images, head_of, set_aside
-from fasthebb.memory import peak_bytes, reset_peak
+from fasthebb.jobs.setup import labelled
+from fasthebb.memory import peak_bytes
 from fasthebb.models import trainable_layers
-from fasthebb.study.options import StudyOptions
-from fasthebb.training import checkpoint
+from fasthebb.models.vae import vae
+from fasthebb.study.bench import Bench
+from fasthebb.study.options import PATCHES, title_of
 from fasthebb.training.finetune import accuracies, finetune
-from fasthebb.training.loop import place
+from fasthebb.training.loop import Progress
+from fasthebb.training.patches import fit_patches
 from fasthebb.training.pretrain import pretrain
-from fasthebb.training.run import RunFolder, RunWatcher, read_metrics
+from fasthebb.training.run import read_metrics
+from fasthebb.training.vae import encoder_state, pretrain_vae
 
-
-@dataclass(frozen=True)
-class Bench:
-    """What all cells of one seed share: options, data, folder, device, and the seed's labels."""
-
-    options: StudyOptions
-    dataset: Dataset
-    folder: RunFolder
-    device: torch.device
-    net: Net  # of the seed; its forward, twin and rule are a cell's own
-    seed: int
-
-    @cached_property
-    def aside(self) -> Tensor:
-        """Images that no stage trains on."""
-        return set_aside(self.dataset, self.options.validation, self.seed)
-
-    @cached_property
-    def budgets(self) -> dict[int, Tensor]:
-        """Labelled images by their number; a smaller budget is part of a larger one."""
-        chosen = [
-            budget(self.dataset, parse_budget(text), self.aside, seed=self.seed, balanced=self.options.balanced)[0]
-            for text in self.options.budgets
-        ]
-        return {len(indices): indices for indices in sorted(chosen, key=len)}
-
-    def cell(self, name: str) -> Path:
-        """The folder of a cell."""
-        return self.folder.path / "cells" / f"{name}-s{self.seed}"
-
-    def once(self, name: str, measure: Callable[[Path], list[Record]]) -> list[Record]:
-        """The records of a cell: read if it is done, measured and written if not."""
-        path = self.cell(name)
-        done = path / "records.json"
-        if done.exists():
-            return [Record(**row) for row in json.loads(done.read_text())]
-        path.mkdir(parents=True, exist_ok=True)
-        checkpoint.seed_everything(self.seed)
-        reset_peak()
-        records = measure(path)
-        atomic_write(done, json.dumps([asdict(r) for r in records], indent=1) + "\n")
-        self.folder.begun = True
-        return records
-
-    def watcher(self, path: Path, net: Net) -> RunWatcher:
-        """Who watches the training of a cell's net."""
-        return self.folder.watcher(net.plain(), self.options.checkpoint_steps, path)
+READ_OUTS = {"probe": "probe", "knn": "kNN", "svm": "SVM"}  # as results call them
 
 
 def hebbian(bench: Bench, name: str) -> list[Record]:
     """Everything measured of a rule: pre-training, then its features frozen and fine-tuned."""
-    rule = bench.options.rules[name]
-    shown = name.upper()
-    net = replace(bench.net, forward=forward_of(rule), twin="hebbian", rule=rule_name(rule))
-    path = bench.cell(f"pretrain-{name}")
+    options, rule = bench.options, bench.options.rules[name]
+    net = bench.net_of(name, forward=forward_of(rule), rule=rule_name(rule))
 
     def train(path: Path) -> list[Record]:
-        model = _fresh(bench, net)
+        model = bench.fresh(net)
         hebb = attach(model, {net.head: None, "*": rule})
-        images = all_but(bench.aside, len(bench.dataset.train))
-        bench.folder.log(f"seed {bench.seed}: pre-training by {rule_name(rule)} on {len(images)} images without labels")
+        bench.folder.log(f"seed {bench.seed}: pre-training by {net.rule} on {len(bench.images)} images without labels")
         pretrain(
             model,
             hebb,
-            net.loader(bench.dataset.train, bench.options.batch_size, bench.device, indices=images, seed=bench.seed),
-            torch.optim.SGD(hebb.parameters(), lr=bench.options.rates.get(name, bench.options.lr)),
-            epochs=bench.options.epochs,
-            order=bench.options.order,
-            max_steps=bench.options.max_steps,
+            bench.unlabelled(net, options.batch_size),
+            torch.optim.SGD(hebb.parameters(), lr=options.rates.get(name, options.lr)),
+            epochs=options.epochs,
+            order=options.order,
+            max_steps=options.max_steps,
             watcher=bench.watcher(path, net),
         )
         return []
 
     bench.once(f"pretrain-{name}", train)
-    seconds = next(r["seconds"] for r in reversed(list(read_metrics(path))))
-    net = replace(net, pretrain_seconds=seconds)
+    return _pretrained(bench, net, name)
 
-    records = bench.once(f"frozen-{name}", lambda _: _frozen(bench, net, _pretrained(bench, net, name), shown))
-    for labels in bench.budgets:
-        tune = lambda path, labels=labels: _supervised(  # noqa: E731
-            bench, net, _pretrained(bench, net, name), labels, path, f"{shown} fine-tuned"
+
+def variational(bench: Bench, name: str) -> list[Record]:
+    """Everything measured of a variational auto-encoder's encoder, a backprop twin of the net."""
+    options = bench.options
+    net = bench.net_of(name, twin="backprop")
+
+    def train(path: Path) -> list[Record]:
+        model = bench.fresh(net)
+        bench.folder.log(f"seed {bench.seed}: pre-training of a VAE on {len(bench.images)} images without labels")
+        whole = vae(channels=len(net.mean), image_size=net.image_size, width=net.width, forward=net.forward)
+        history = pretrain_vae(
+            whole.to(bench.device),
+            bench.unlabelled(net, options.batch_size),
+            epochs=options.epochs,
+            lr=options.rates.get(name, options.lr),
+            max_steps=options.max_steps,
+            watcher=bench.folder.watcher(net.plain(), options.checkpoint_steps, path / "vae"),
         )
-        records += bench.once(f"finetune-{name}-{labels}", tune)
-    return records
+        model.load_state_dict(encoder_state(whole), strict=False)
+        _keep(bench, path, net, model, history[-1]["seconds"])
+        return []
+
+    bench.once(f"pretrain-{name}", train)
+    return _pretrained(bench, net, name)
 
 
-def random_features(bench: Bench, _: str) -> list[Record]:
-    """Probes on the features of initial weights, with batch statistics of the training images."""
-    net = replace(bench.net, rule="")
+def patches(bench: Bench, name: str) -> list[Record]:
+    """Everything measured of filters in closed form: principal components or means of patches."""
+    net = bench.net_of(name)
+    shown, filters = PATCHES[name]
+
+    def fit(path: Path) -> list[Record]:
+        model = bench.fresh(net)
+        bench.folder.log(f"seed {bench.seed}: {shown} of {len(bench.images)} images without labels")
+        hidden = [layer for layer in trainable_layers(model) if layer != net.head]
+        history = fit_patches(model, hidden, bench.unlabelled(net, 256), filters, seed=bench.seed)
+        _keep(bench, path, net, model, history[-1]["seconds"])
+        return []
+
+    bench.once(f"pretrain-{name}", fit)
+    return _pretrained(bench, net, name)
+
+
+def random_features(bench: Bench, name: str) -> list[Record]:
+    """Read-outs of the features of initial weights, with batch statistics of the training images."""
+    net = bench.net_of(name)
 
     def measure(_: Path) -> list[Record]:
-        model = _fresh(bench, net)
-        images = all_but(bench.aside, len(bench.dataset.train))
+        model = bench.fresh(net)
         with torch.no_grad():
             model.train()
-            for x, _y in net.loader(bench.dataset.train, 256, bench.device, indices=images, seed=bench.seed):
+            for x, _y in bench.unlabelled(net, 256):
                 model(x)
-        return _frozen(bench, net, model, "random")
+        return _frozen(bench, net, model, name)
 
-    return bench.once("frozen-random", measure)
+    return bench.once(f"frozen-{name}", measure)
 
 
-def scratch(bench: Bench, _: str) -> list[Record]:
+def scratch(bench: Bench, name: str) -> list[Record]:
     """Supervised training from initial weights on every budget, of both twins."""
     records = []
     for twin in ("hebbian", "backprop"):
-        net = replace(bench.net, twin=twin, rule="")
-        for labels in bench.budgets:
-            train = lambda path, net=net, labels=labels: _supervised(  # noqa: E731
-                bench, net, _fresh(bench, net), labels, path, f"scratch ({net.twin} twin)"
-            )
-            records += bench.once(f"scratch-{twin}-{labels}", train)
+        net = bench.net_of(name, twin=twin)
+        records += _supervised(bench, net, partial(bench.fresh, net), f"scratch-{twin}", f"scratch ({twin} twin)")
     return records
 
 
-def first_filters(bench: Bench, cell: str) -> Any:
-    """First-layer weights that a cell trained, as a numpy array; None unless they are those of a convolution."""
-    weights = checkpoint.load(bench.cell(cell) / "checkpoints" / "last.pt")["parts"]["model"]
-    first = next(iter(weights.values()))
-    return first.numpy() if first.ndim == 4 else None
+METHODS: dict[str, Callable[[Bench, str], list[Record]]] = {
+    "random": random_features,
+    "scratch": scratch,
+    "vae": variational,
+    **dict.fromkeys(PATCHES, patches),
+}
 
 
-def usage(bench: Bench, name: str) -> dict[str, Any]:
-    """By layer, how the units that a rule trained share the images of the training set, as numpy arrays [units]."""
-    rule = bench.options.rules[name]
-    net = replace(bench.net, forward=forward_of(rule), rule=rule_name(rule))
-    model = _pretrained(bench, net, name)
-    layers = [layer for layer in trainable_layers(model) if layer != net.head]
-    images, _ = next(iter(net.loader(bench.dataset.train, 256, bench.device, seed=bench.seed)))
-    shares = unit_usage(model, dict.fromkeys(layers, rule), images)
-    return {layer: share.cpu().numpy() for layer, share in shares.items()}
+def _pretrained(bench: Bench, net: Net, name: str) -> list[Record]:
+    # What a net is worth that the cell pretrain-NAME trained.
+    cell, shown = f"pretrain-{name}", title_of(name)
+    seconds = next(r["seconds"] for r in reversed(list(read_metrics(bench.cell(cell)))))
+    net = replace(net, pretrain_seconds=seconds)
+    records = bench.once(f"frozen-{name}", lambda _: _frozen(bench, net, bench.trained(net, cell), shown))
+    start = partial(bench.trained, net, cell)
+    return records + _supervised(bench, net, start, f"finetune-{name}", f"{shown} fine-tuned")
 
 
-def _pretrained(bench: Bench, net: Net, name: str) -> nn.Module:
-    model = _fresh(bench, net)
-    last = bench.cell(f"pretrain-{name}") / "checkpoints" / "last.pt"
-    model.load_state_dict(checkpoint.load(last)["parts"]["model"])
-    return model
-
-
-def _fresh(bench: Bench, net: Net) -> nn.Module:
-    checkpoint.seed_everything(bench.seed)
-    return place(net.build(), bench.device)
+def _keep(bench: Bench, path: Path, net: Net, model: nn.Module, seconds: float) -> None:
+    # The checkpoint and the metrics of a net that was trained in another shape, or in no steps.
+    watcher = bench.watcher(path, net)
+    parts = {"model": model}
+    progress = watcher.restore(parts)
+    record = {"epoch": 1, "step": 1, "seconds": seconds}
+    watcher.epoch(record)
+    watcher.finished(parts, Progress(step=1, seconds=seconds, history=[*progress.history, record]))
 
 
 def _frozen(bench: Bench, net: Net, model: nn.Module, shown: str) -> list[Record]:
     bench.folder.log(f"seed {bench.seed}: {shown} features, frozen")
     options = bench.options
-    kinds = {"probe": f"{shown} probe", "knn": f"{shown} kNN"}
+    wanted = ReadOuts(True, True, options.svm, options.retrieval, probe_method=options.probe_method, k=options.k)
     found = frozen(
-        net, model, bench.dataset, bench.budgets, bench.seed, bench.device, bench.folder.console,
-        probe=True, knn=True, probe_method=options.probe_method, k=options.k, batch_size=256,
-    )  # fmt: skip
+        net, model, bench.dataset, bench.budgets, bench.seed, bench.device, bench.folder.console, wanted, batch_size=256
+    )
     peak = peak_bytes() / 2**20
-    return [replace(r, method=kinds[r.method], peak_memory_mb=peak) for r in found]
+    return [replace(r, method=f"{shown} {READ_OUTS.get(r.method, r.method)}", peak_memory_mb=peak) for r in found]
 
 
-def _supervised(bench: Bench, net: Net, model: nn.Module, labels: int, path: Path, method: str) -> list[Record]:
-    bench.folder.log(f"seed {bench.seed}: {method}, {labels} labels")
-    options, images = bench.options, bench.dataset.train
+def _supervised(bench: Bench, net: Net, start: Callable[[], nn.Module], cell: str, method: str) -> list[Record]:
+    # Training on every budget, of the whole net and cut at every depth asked for.
+    records = []
+    for depth in (None, *bench.options.finetune_depths):
+        for labels in bench.budgets:
+            at = "" if depth is None else f"-depth{depth}"
+            records += bench.once(f"{cell}-{labels}{at}", partial(_tuned, bench, net, start, depth, labels, method))
+    return records
+
+
+def _tuned(
+    bench: Bench, net: Net, start: Callable[[], nn.Module], depth: int | None, labels: int, method: str, path: Path
+) -> list[Record]:
+    bench.folder.log(f"seed {bench.seed}: {method}, {labels} labels" + ("" if depth is None else f", depth {depth}"))
+    options, images, model = bench.options, bench.dataset.train, start()
+    if depth is not None:
+        net, model = cut_at(net, model, depth)
     model.get_submodule(net.head).reset_parameters()  # type: ignore[operator]
     loader = net.loader(
         images, options.batch_size, bench.device,
         indices=bench.budgets[labels], seed=bench.seed, augment=options.augment,
     )  # fmt: skip
+    steps = None if options.finetune_epochs else options.finetune_steps
     history = finetune(
         model,
         loader,
-        epochs=-(-options.finetune_steps // len(loader)),
+        epochs=options.finetune_epochs or -(-options.finetune_steps // len(loader)),
         lr=options.finetune_lr,
         head=net.head,
         weight_decay=options.weight_decay,
-        max_steps=options.finetune_steps,
+        max_steps=steps,
         watcher=bench.watcher(path, net),
     )
     peak = peak_bytes() / 2**20
     top1, top5 = accuracies(model, net.loader(bench.dataset.test, 256, bench.device, shuffle=False), (1, 5))
-    tested = record(net, method, labels, len(images), bench.seed, None, top1, top5)
+    tested = record(net, method, labels, labelled(bench.dataset), bench.seed, depth, top1, top5)
     return [replace(tested, finetune_seconds=history[-1]["seconds"], peak_memory_mb=peak)]
-
-
-def base_net(options: StudyOptions, dataset: Dataset, mean: Any, std: Any, seed: int) -> Net:
-    """The net of a study before a method makes it its own.
-
-    Raises:
-        ValueError: the model cannot be built for these images, or has no such head.
-    """
-    net = Net(
-        dataset=dataset.name,
-        data=options.data,
-        classes=dataset.classes,
-        mean=mean,
-        std=std,
-        image_size=options.image_size,
-        model=options.model,
-        width=options.width,
-        forward="relu",
-        twin="hebbian",
-        head="",
-        rule="",
-        validation=options.validation,
-        seed=seed,
-    )
-    model = net.build()
-    check_images(net, model)
-    return replace(net, head=head_of(model, options.head))

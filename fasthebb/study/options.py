@@ -8,11 +8,16 @@ from typing import Literal
 
 from fasthebb import finish
 from fasthebb.data.labels import parse_budget
-from fasthebb.jobs.checks import check_numbers
+from fasthebb.jobs.options import Augment, ImageOptions
 from fasthebb.models.blocks import one_of
 from fasthebb.rules import HPCA, HardWTA, Oja, Rule, SoftWTA, Subspace
+from fasthebb.training.patches import KMeansPatches, PatchFilters, PCAPatches
 
-BASELINES = ("random", "scratch")
+PATCHES: dict[str, tuple[str, PatchFilters]] = {
+    "pca-patches": ("PCA patches", PCAPatches()),
+    "kmeans-patches": ("k-means patches", KMeansPatches()),
+}
+BASELINES = ("random", "scratch", "vae", *PATCHES)
 
 
 def standard_rules() -> dict[str, Rule]:
@@ -26,41 +31,48 @@ def standard_rules() -> dict[str, Rule]:
     }
 
 
-@dataclass(frozen=True)
-class StudyOptions:
+def title_of(method: str) -> str:
+    """What people call a method."""
+    return PATCHES[method][0] if method in PATCHES else method if method in ("random", "scratch") else method.upper()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(ImageOptions):
     """Compare methods over label budgets and seeds, all on the same images, labels and schedule.
 
     Args:
         recipe: the recipe that the other options start from.
-        methods: names of rules, random (frozen random features) and scratch (supervised, both twins of the net).
+        methods: names of rules, and of baselines: random, scratch, vae, pca-patches, kmeans-patches.
         budgets: label budgets, fractions of the training images (0.1 or 10%) or counts (500).
         seeds: one repetition each; a seed decides initial weights, labels and the order of images.
         rules: by name, the rules that methods may name.
-        rates: by name, learning rates of the rules; lr for the rest.
-        data: digits, or folder:PATH with one sub-folder a class (and train, val, test above them if there are).
-        data_dir: the folder that a relative PATH of data is below.
-        model: sixlayer, vgg11, vgg13, vgg16, vgg19, or module:function of your own.
+        rates: by name, learning rates of pre-training; lr for the rest.
+        whiten: names of the methods whose images are ZCA-whitened, in blocks of 32 pixels.
+        model: a net of fasthebb such as sixlayer, of torchvision or timm such as resnet18, or your module:function.
         width: units of every hidden layer, relative to the published net.
         lr: learning rate of pre-training, plain SGD.
         epochs: passes over the images in pre-training; with layerwise order for each layer.
         max_steps: end pre-training after so many steps.
         batch_size: images a step.
-        image_size: side in pixels that images are brought to.
         order: joint pre-trains all layers at once, layerwise one after the other.
         head: name of the classifying layer; the last Linear by default.
         finetune_lr: learning rate of fine-tuning and of training from scratch.
         finetune_steps: their steps, at every budget; the rate is halved ten times in the second half.
+        finetune_epochs: their passes over the labelled images, in place of finetune-steps.
         weight_decay: their L2 penalty.
-        augment: their augmentation, none or light.
+        finetune_depths: also cut the net at these depths for them, under a classifier of its own.
+        augment: their augmentation, none, light or hard.
+        pretrain_augment: that of pre-training.
         balanced: as many labels of every class; otherwise a plain shuffle.
         probe_method: ridge in closed form, or sgd.
+        svm: also train a linear support vector machine on frozen features.
+        retrieval: also rank test images by their likeness to others.
         k: how many neighbours vote, as far as there are as many labels of a class.
-        validation: fraction of the training images set aside and never trained on, unless the data has a val folder.
         device: cpu, cuda, or auto.
         out: the study's folder.
         resume: go on with the study in that folder; start anew if there is none.
         checkpoint_steps: steps between checkpoints.
-        max_bad: fraction of unreadable image files that is skipped with a warning; above it the command fails.
+        tensorboard: also write the curves for TensorBoard, into the cells.
     """
 
     recipe: str | None = None
@@ -69,32 +81,35 @@ class StudyOptions:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     rules: dict[str, Rule] = field(default_factory=standard_rules)
     rates: dict[str, float] = field(default_factory=dict)
-    data: str = "digits"
-    data_dir: Path | None = None
+    whiten: list[str] = field(default_factory=list)
     model: str = "sixlayer"
     width: float = 1.0
     lr: float = 1e-3
     epochs: int = 20
     max_steps: int | None = None
     batch_size: int = 64
-    image_size: int = 32
     order: Literal["joint", "layerwise"] = "joint"
     head: str | None = None
     finetune_lr: float = 1e-2
     finetune_steps: int = 500
+    finetune_epochs: int | None = None
+    finetune_depths: list[int] = field(default_factory=list)
     weight_decay: float = 5e-3
-    augment: Literal["none", "light"] = "none"
+    augment: Augment = "none"
+    pretrain_augment: Augment = "none"
     balanced: bool = True
     probe_method: Literal["ridge", "sgd"] = "ridge"
+    svm: bool = False
+    retrieval: bool = False
     k: int = 10
-    validation: float = 0.1
     device: str = "auto"
     out: Path = Path("runs/study")
     resume: bool = False
     checkpoint_steps: int = 200
-    max_bad: float = 0.1
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, given in (("methods", self.methods), ("budgets", self.budgets), ("seeds", self.seeds)):
             if not given:
                 raise ValueError(f"--{name} is empty: name at least one")
@@ -102,10 +117,13 @@ class StudyOptions:
                 raise ValueError(f"--{name} {', '.join(map(str, given))}: each may stand there once")
         for method in self.methods:
             one_of("method", method, [*self.rules, *BASELINES])
+        for method in self.whiten:
+            one_of("method to whiten", method, self.methods)
+        if "vae" in self.methods and self.model != "sixlayer":
+            raise ValueError(f"--methods vae: a VAE is made of the sixlayer net, not of {self.model}: leave it out")
         for text in self.budgets:
             parse_budget(text)
         for name, rate in self.rates.items():
-            one_of("rate of rule", name, self.rules)
+            one_of("rate of method", name, [*self.rules, "vae"])
             if not 0 < rate < float("inf"):
                 raise ValueError(f"--rates {name}={rate}: a learning rate must be above 0")
-        check_numbers(self)

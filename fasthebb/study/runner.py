@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fasthebb.console import Console
 from fasthebb.environment import hardware
 from fasthebb.evaluation.results import Record, Summary, load, save, summarise
-from fasthebb.files import atomic_save
-from fasthebb.jobs.setup import load_data, statistics
+from fasthebb.jobs.setup import load_as_given, statistics
 from fasthebb.options import plain
-from fasthebb.study.cells import Bench, base_net, first_filters, hebbian, random_features, scratch, usage
-from fasthebb.study.options import BASELINES, StudyOptions
+from fasthebb.study.bench import Bench, base_net
+from fasthebb.study.cells import METHODS, hebbian
+from fasthebb.study.kept import PICTURES, keep_pictures, pictures, strips
+from fasthebb.study.options import StudyOptions, title_of
 from fasthebb.study.report import write_report
 from fasthebb.study.verdict import headline, shown
 from fasthebb.training.loop import device_of
 from fasthebb.training.run import RunFolder, read_config, read_metrics
-
-PICTURES = "pictures.npz"  # the last thing that a study measures
 
 
 def run(options: StudyOptions, console: Console) -> Path:
@@ -52,7 +47,8 @@ def run(options: StudyOptions, console: Console) -> Path:
 
 
 def _measure(options: StudyOptions, folder: RunFolder, device: torch.device) -> None:
-    dataset = load_data(options, options.image_size, folder.console)
+    dataset = load_as_given(options, folder.console)
+    folder.check_data(dataset.name, dataset.fingerprint)
     mean, std = statistics(dataset)
     nets = {seed: base_net(options, dataset, mean, std, seed) for seed in options.seeds}
     benches = [Bench(options, dataset, folder, device, net, seed) for seed, net in nets.items()]
@@ -62,9 +58,10 @@ def _measure(options: StudyOptions, folder: RunFolder, device: torch.device) -> 
     records: list[Record] = []
     for bench in benches:
         for method in options.methods:
-            records += _method(method)(bench, method)
+            records += METHODS.get(method, hebbian)(bench, method)
             save(folder.path, records, hardware())
-    _keep_pictures(benches[0])
+    first = [r for r in records if r.seed == options.seeds[0]]
+    keep_pictures(benches[0], first)
 
 
 def show(records: list[Record], console: Console) -> None:
@@ -95,41 +92,19 @@ def rebuild(folder: Path) -> Path:
     if not records:
         raise ValueError(f"{folder} has no results yet; let the study finish a method first")
     first_seed = config["seeds"][0]
-    curves = {p.name: list(read_metrics(p)) for p in sorted((folder / "cells").glob(f"*-s{first_seed}"))}
+    cells = {title_of(name): folder / "cells" / f"pretrain-{name}-s{first_seed}" for name in config["methods"]}
+    curves = {title: list(read_metrics(cell)) for title, cell in cells.items()}
     command = ["fasthebb", "study", "--config", str(folder / "config.yaml"), "--out", f"{folder}-again"]
     return write_report(
         folder,
         records,
         title=f"{records[0].dataset}: few labels",
-        filters=_pictures(folder, "filters"),
-        curves={name: rows for name, rows in curves.items() if rows and name.startswith("pretrain")},
-        usage=_pictures(folder, "usage"),
+        filters=pictures(folder, "filters"),
+        curves={title: rows for title, rows in curves.items() if len(rows) > 1},
+        usage=pictures(folder, "usage"),
+        confusion=pictures(folder, "confusion"),
+        classes=[str(name) for name in pictures(folder, "classes").get("", [])],
+        strips=strips(folder),
         environment={**environment, "model": config["model"], "width": config["width"], "seeds": config["seeds"]},
         commands=[shlex.join(command)],
     )
-
-
-def _method(name: str) -> Callable[[Bench, str], list[Record]]:
-    return {"random": random_features, "scratch": scratch}.get(name, hebbian)
-
-
-def _keep_pictures(bench: Bench) -> None:
-    # What the report draws of the nets themselves, of the first seed: "filters/METHOD" and "usage/METHOD/LAYER".
-    largest = max(bench.budgets)
-    names = [name for name in bench.options.methods if name not in BASELINES]
-    cells = {name.upper(): f"pretrain-{name}" for name in names}
-    if "scratch" in bench.options.methods:
-        cells[f"scratch, {largest} labels"] = f"scratch-backprop-{largest}"
-    filters = {f"filters/{name}": first_filters(bench, cell) for name, cell in cells.items()}
-    kept = {name: array for name, array in filters.items() if array is not None}
-    for name in names:
-        kept |= {f"usage/{name.upper()}/{layer}": share for layer, share in usage(bench, name).items()}
-    atomic_save(bench.folder.path / PICTURES, lambda file: np.savez(file, allow_pickle=False, **kept))
-
-
-def _pictures(folder: Path, kind: str) -> dict[str, NDArray[Any]]:
-    file = folder / PICTURES
-    if not file.exists():
-        return {}
-    with np.load(file, allow_pickle=False) as arrays:
-        return {name.partition("/")[2]: arrays[name] for name in arrays.files if name.startswith(f"{kind}/")}

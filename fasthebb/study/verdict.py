@@ -8,10 +8,14 @@ leaves out zero.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fasthebb.evaluation.results import Difference, Estimate, Key, Record, Summary, count, paired
+from fasthebb.study.families import END_TO_END, highest, readout
+
+RETRIEVAL = re.compile(r"(?P<method>.+?)(?: retrieval)? (?P<measure>(?:mAP|P@\d+)(?: \d+ bit)?)")
 
 
 @dataclass(frozen=True)
@@ -42,30 +46,29 @@ def scratch(row: Summary) -> bool:
 
 
 def reads_features(row: Summary) -> bool:
-    """Whether this row is a read-out of frozen features: its method's name says so."""
-    return any(kind in row.method.lower() for kind in ("probe", "knn"))
+    """Whether this row is a read-out of frozen features: probe, SVM, kNN, or one of a depth."""
+    return readout(row) != END_TO_END
+
+
+def retrieves(row: Summary) -> bool:
+    """Whether this row measures retrieval, which is no accuracy: its method ends in mAP or P@k, perhaps in bit."""
+    return RETRIEVAL.fullmatch(row.method) is not None
 
 
 def shown(rows: Sequence[Summary]) -> list[Summary]:
-    """The rows of the main table: those of no depth; of a method that has none, one depth for all budgets.
+    """The accuracies of the main table: those of no depth; of a method that has none, one depth for all budgets.
 
     A study's probes choose their depth by the budget's own labels, and that record has no depth. For records of another
     origin it is the depth of the highest mean over the budgets at which every depth was probed, baselines alike.
     """
+    rows = [row for row in rows if not retrieves(row)]
     chosen = {(row.method, row.rule) for row in rows if row.depth is None and reads_features(row)}
-    best: dict[tuple[str, str], int] = {}
-    for method in dict.fromkeys((row.method, row.rule) for row in rows if row.depth is not None):
-        probes = [row for row in rows if (row.method, row.rule) == method and row.depth is not None and row.n]
-        depths = sorted({row.depth for row in probes if row.depth is not None})
-        shared = {row.labels for row in probes}
-        for depth in depths:
-            shared &= {row.labels for row in probes if row.depth == depth}
-        means = {
-            depth: math.fsum(row.top1.mean for row in probes if row.depth == depth and row.labels in shared)
-            for depth in depths
-        }
-        if means and method not in chosen:
-            best[method] = max(means, key=means.__getitem__)
+    probes: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
+    for row in rows:
+        if row.depth is not None and row.n and (row.method, row.rule) not in chosen:
+            depths = probes.setdefault((row.method, row.rule), {})
+            depths.setdefault(row.depth, {})[row.labels] = row.top1.mean
+    best = {method: highest(depths) for method, depths in probes.items()}
     return [row for row in rows if row.depth is None or row.depth == best.get((row.method, row.rule))]
 
 
@@ -100,26 +103,28 @@ def contests(records: Sequence[Record], rows: Sequence[Summary]) -> list[Contest
     Without any from-scratch row, against the best row of no Hebbian rule.
     """
     found = []
+    rows = [row for row in rows if not retrieves(row)]
     others = [row for row in rows if scratch(row)] or [row for row in rows if not hebbian(row)]
     for labels in sorted({row.labels for row in rows}):
-        ours = _best(row for row in rows if hebbian(row) and row.labels == labels)
-        theirs = _best(row for row in others if row.labels == labels)
+        ours = _best([row for row in rows if hebbian(row)], labels)
+        theirs = _best(others, labels)
         if ours and theirs:
             found.append(Contest(ours, theirs, difference(records, ours, theirs)))
     return found
 
 
 def headline(records: Sequence[Record], rows: Sequence[Summary]) -> str:
-    """What the table shows, in two or three sentences; the smallest budget first, and no kinder than the numbers."""
+    """What the table shows, in a few sentences; the smallest budget first, and no kinder than the numbers."""
+    rows = [row for row in rows if not retrieves(row)]
     fights = contests(records, rows)
     if fights:
-        return " ".join([_first(fights[0]), *_rest(fights)])
-    measured = [row for row in rows if row.n]
-    if not measured:
+        return " ".join([_first(fights[0]), *_above_both(fights[0], rows), *_rest(fights)])
+    best = _best(rows, min((row.labels for row in rows if row.n), default=0))
+    if best is None:
         return "No accuracy was measured yet."
-    fewest = min(row.labels for row in measured)
-    best = max((row for row in measured if row.labels == fewest), key=lambda row: row.top1.mean)
-    return f"At {count(fewest)} labels {best.name} leads with {best.top1} %; nothing to compare it with was measured."
+    return (
+        f"At {count(best.labels)} labels {best.name} leads with {best.top1} %; nothing to compare it with was measured."
+    )
 
 
 def signed(gap: Estimate) -> str:
@@ -145,6 +150,14 @@ def _first(fight: Contest) -> str:
     return f"{said} Paired over {pairs} seeds the difference is {signed(fight.gap.estimate)} points{sure}"
 
 
+def _above_both(fight: Contest, rows: Sequence[Summary]) -> list[str]:
+    best = _best(rows, fight.ours.labels)
+    assert best is not None
+    if best.top1.mean <= max(fight.ours.top1.mean, fight.theirs.top1.mean):
+        return []
+    return [f"The best of all there is {best.name} with {best.top1} %."]
+
+
 def _rest(fights: Sequence[Contest]) -> list[str]:
     if len(fights) < 2:
         return []
@@ -164,8 +177,8 @@ def _against(theirs: Summary) -> str:
     return "training from scratch" if scratch(theirs) else "the best method without a Hebbian rule"
 
 
-def _best(rows: Iterable[Summary]) -> Summary | None:
-    return max((row for row in rows if row.n), key=lambda row: row.top1.mean, default=None)
+def _best(rows: Iterable[Summary], labels: int) -> Summary | None:
+    return max((row for row in rows if row.n and row.labels == labels), key=lambda row: row.top1.mean, default=None)
 
 
 def _side(gap: float) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from fasthebb.models.order import calls
+from fasthebb.models.order import calls, eval_mode
 
 
 class _Enough(Exception):  # noqa: N818 - it ends a forward that has done its work
@@ -32,10 +33,8 @@ class Forward:
     def __init__(self, model: nn.Module, learns: Collection[str], attached: Collection[str], x: Tensor) -> None:
         self._model = model
         self._hook: Any = None
-        leaves = {name: module for name, module in model.named_modules() if not any(module.children())}
-        order = calls(model, [*leaves, *(name for name in attached if name not in leaves)], x)
-        keeps = {name for name, module in leaves.items() if next(module.buffers(), None) is not None}
-        end = _end(order, learns, attached, keeps)
+        order = calls(model, _steps(model, attached), x)
+        end = _end(order, learns, attached, _keeping(model))
         if end < len(order) and order.count(order[end]) == 1:
             self._hook = model.get_submodule(order[end]).register_forward_pre_hook(_stop)
 
@@ -50,8 +49,114 @@ class Forward:
             self._hook.remove()
 
 
+class Tail:
+    """The part of such a forward that begins with the layer that learns, called on what enters this layer.
+
+    Args:
+        model, attached, x: as of `Forward`.
+        learns: name of the layer.
+
+    Attributes:
+        example: what enters the layer of the images x: a batch of the shape and memory format to call with.
+
+    Raises:
+        ValueError: something happens between the modules of this part, or they branch.
+    """
+
+    def __init__(self, model: nn.Module, learns: str, attached: Collection[str], x: Tensor) -> None:
+        trace = _trace(model, _steps(model, attached), x)
+        order = [call.name for call in trace]
+        part = trace[order.index(learns) : _end(order, (learns,), attached, _keeping(model))]
+        if part[0].x is None or any(after.x is not before.out for before, after in pairwise(part)):
+            raise ValueError(
+                f"{type(model).__name__} from {learns!r} to {part[-1].name!r} is not a plain chain of modules: "
+                "leave --cache-activations out"
+            )
+        self.example = part[0].x
+        self._modules = [model.get_submodule(call.name) for call in part]
+
+    def __call__(self, x: Tensor) -> None:
+        """Call the modules one after the other, the first one on x."""
+        with torch.no_grad():
+            for module in self._modules:
+                x = module(x)
+
+
+@contextlib.contextmanager
+def entering(model: nn.Module, layer: str) -> Iterator[Callable[[Tensor], Tensor]]:
+    """While the block runs, a function from images to what enters the named layer at first; its forward ends there."""
+    found: list[Tensor] = []
+
+    def keep(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        found.append([*args, *kwargs.values()][0])
+        raise _Enough
+
+    def enter(x: Tensor) -> Tensor:
+        with torch.no_grad(), contextlib.suppress(_Enough):
+            model(x)
+        return found.pop()
+
+    hook = model.get_submodule(layer).register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        yield enter
+    finally:
+        hook.remove()
+
+
+def modules_before(model: nn.Module, layer: str, x: Tensor) -> list[nn.Module]:
+    """The modules that a forward of x has left by the time it first calls the named layer, each once."""
+    left: dict[nn.Module, None] = {}
+    hooks = [module.register_forward_hook(lambda m, *_: left.update({m: None})) for module in model.modules()]
+    try:
+        with eval_mode(model), entering(model, layer) as enter:
+            enter(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(left)
+
+
+class _Call(NamedTuple):
+    name: str
+    x: Tensor | None  # None if it was not called on one thing alone
+    out: Tensor
+
+
+def _trace(model: nn.Module, names: Collection[str], x: Tensor) -> list[_Call]:
+    # Every call of the named modules in a forward of x in eval mode.
+    trace: list[_Call] = []
+
+    def note(name: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], out: Tensor) -> None:
+            given = [*args, *kwargs.values()]
+            trace.append(_Call(name, given[0] if len(given) == 1 else None, out))
+
+        return hook
+
+    hooks = [model.get_submodule(name).register_forward_hook(note(name), with_kwargs=True) for name in names]
+    try:
+        with torch.no_grad(), eval_mode(model):
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return trace
+
+
 def _stop(*_: object) -> None:
     raise _Enough
+
+
+def _steps(model: nn.Module, attached: Collection[str]) -> list[str]:
+    # Names of the modules that a forward consists of.
+    leaves = [name for name, module in model.named_modules() if not any(module.children())]
+    return [*leaves, *(name for name in attached if name not in leaves)]
+
+
+def _keeping(model: nn.Module) -> set[str]:
+    # Names of the modules that keep running statistics.
+    leaves = {name: module for name, module in model.named_modules() if not any(module.children())}
+    return {name for name, module in leaves.items() if next(module.buffers(), None) is not None}
 
 
 def _end(order: list[str], learns: Collection[str], attached: Collection[str], keeps: Collection[str]) -> int:

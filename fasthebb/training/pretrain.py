@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -10,7 +13,8 @@ from torch import Tensor, nn
 
 from fasthebb.hebbian import Hebbian
 from fasthebb.models import call_order
-from fasthebb.training.forward import Forward
+from fasthebb.training.activations import Activations, ImageNumbers
+from fasthebb.training.forward import Forward, Tail, modules_before
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
 
 Order = Literal["joint", "layerwise"]
@@ -25,6 +29,7 @@ def pretrain(
     epochs: int,
     order: Order = "joint",
     max_steps: int | None = None,
+    activations: Path | None = None,
     watcher: Watcher | None = None,
 ) -> History:
     """Train the attached layers of a model on images alone.
@@ -38,8 +43,11 @@ def pretrain(
         optimizer: over `hebb.parameters()`.
         epochs: passes over the images; with order="layerwise" for each layer.
         order: "joint" trains all layers from one forward; "layerwise" one after the other, in the order of the
-            forward, on what the trained ones before it make of the images.
+            forward, on what the trained ones before it make of the images. All that is before a layer is in eval mode
+            then, its statistics those that earlier phases kept; before the first layer they are kept in its own phase.
         max_steps: end after so many steps (of each layer, with "layerwise").
+        activations: with "layerwise", a folder in which to keep what enters the layer that learns, computed once for
+            all its epochs; the files are removed at the end. Results are the same to rounding.
         watcher: what looks on and writes checkpoints.
 
     Returns:
@@ -47,34 +55,32 @@ def pretrain(
         weights, `update/NAME`, and dead units, `dead/NAME`.
 
     Raises:
-        ValueError: an unknown order, nothing to train on.
+        ValueError: an unknown order, nothing to train on; with `activations`, an order, a loader or a model that they
+            cannot be kept for.
         FloatingPointError: an update is not finite; the layer is named.
     """
     if order not in ("joint", "layerwise"):
         raise ValueError(f"order {order!r} is unknown: choose joint or layerwise")
+    if activations is not None and order == "joint":
+        raise ValueError(
+            f"order {order!r} changes every layer's input: choose layerwise, or leave --cache-activations out"
+        )
     model.train()
     device = next(model.parameters()).device
+    watcher = watcher or Watcher()
+    kept = None if activations is None else Activations(activations, model, loader, watcher.steps)
     sample = next(iter(loader))[0][:2].to(device)
-    layers = call_order(model, hebb.layers, sample) if order == "layerwise" else ()
-    forward = Forward(model, hebb.layers, hebb.layers, sample)
-    plan = Plan(len(loader), epochs, max_steps, phases=max(1, len(layers)))
-
-    def focus(layer: str) -> None:
-        nonlocal forward
-        hebb.focus(layer)
-        forward.close()
-        forward = Forward(model, (layer,), layers, sample)
+    phases = _Phases(model, hebb, sample, order, kept)
+    plan = Plan(len(loader), epochs, max_steps, phases=len(phases.layers) or 1)
 
     def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float]:  # noqa: ARG001
-        if layers and hebb.focused != layers[plan.place(number)[0]]:
-            focus(layers[plan.place(number)[0]])
-        forward(x.to(device))
+        phases.forward(plan.place(number)[0], x)
         hebb.write_grad()
         optimizer.step()
         return {}
 
-    def after_epoch(number: int) -> dict[str, float]:
-        learning = layers[plan.place(number)[0]] if layers else None  # what the others did last is not of this epoch
+    def after_epoch(number: int) -> dict[str, float]:  # noqa: ARG001
+        learning = hebb.focused  # what the others did last is not of this epoch
         rows = [row for row in hebb.summary().rows if learning in (None, row.name)]
         moved = {
             f"update/{r.name}": r.update_norm / (r.weight_norm or math.inf) for r in rows if r.update_norm is not None
@@ -82,11 +88,63 @@ def pretrain(
         return moved | {f"dead/{r.name}": float(r.dead) for r in rows if r.dead is not None}
 
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "hebb": hebb}
+    batches = loader if kept is None else ImageNumbers(loader, epochs)
     try:
         progress = train(
-            loader, plan, step, parts=parts, after_epoch=after_epoch, watcher=watcher, description="pretrain"
+            batches, plan, step, parts=parts, after_epoch=after_epoch, watcher=watcher, description="pretrain"
         )
     finally:
-        forward.close()
-        hebb.focus(None)
+        phases.close()
+    if kept is not None:
+        kept.remove()
     return progress.history
+
+
+class _Phases:
+    # What learns in which phase, and from which forward: all layers in the one phase of joint order, else one in each.
+
+    def __init__(
+        self, model: nn.Module, hebb: Hebbian, sample: Tensor, order: Order, activations: Activations | None
+    ) -> None:
+        self._model, self._hebb, self._sample, self._activations = model, hebb, sample, activations
+        self.layers = call_order(model, hebb.layers, sample) if order == "layerwise" else ()
+        self._tails = {} if activations is None else {n: Tail(model, n, self.layers, sample) for n in self.layers[1:]}
+        self._exits = contextlib.ExitStack()
+        self._now: int | None = None
+
+    def forward(self, phase: int, x: Tensor) -> None:
+        """Show x to what learns in a phase: images, or which images where the activations of a phase are kept."""
+        if phase != self._now:
+            self._exits.close()
+            self._forward = self._joint() if not self.layers else self._layerwise(self.layers[phase])
+            self._now = phase
+        self._forward(x)
+
+    def close(self) -> None:
+        """Let all layers learn again, and leave the model in training mode."""
+        self._exits.close()
+        self._hebb.focus(None)
+        self._model.train()
+
+    def _joint(self) -> Callable[[Tensor], None]:
+        return self._from_images(self._hebb.layers, self._hebb.layers)
+
+    def _layerwise(self, layer: str) -> Callable[[Tensor], None]:
+        self._hebb.focus(layer)
+        if layer != self.layers[0]:
+            for module in modules_before(self._model, layer, self._sample):
+                module.training = False
+        if layer in self._tails:
+            return self._from_activations(layer)
+        return self._from_images((layer,), self.layers)
+
+    def _from_images(self, learns: Collection[str], attached: Collection[str]) -> Callable[[Tensor], None]:
+        forward = Forward(self._model, learns, attached, self._sample)
+        self._exits.callback(forward.close)
+        return lambda x: forward(x.to(self._sample.device))
+
+    def _from_activations(self, layer: str) -> Callable[[Tensor], None]:
+        tail, kept = self._tails[layer], self._activations
+        assert kept is not None
+        kept.open(layer, tail.example)
+        return lambda images: tail(kept(images).to(self._sample.device))

@@ -3,7 +3,9 @@
 | file | holds |
 |---|---|
 | config.yaml | every option |
+| data.json | which images it saw, by a fingerprint |
 | model.json | what builds the net again and feeds it |
+| whitening.safetensors | the whitening of its images, if it has one |
 | metrics.jsonl | one record an epoch |
 | train.log | what was said, with the time |
 | checkpoints/last.pt | everything resume needs, and the only thing it reads |
@@ -15,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,18 @@ from torch import nn
 from fasthebb.console import Console
 from fasthebb.files import append_line, atomic_write, lock
 from fasthebb.training import checkpoint
-from fasthebb.training.loop import Progress, Stateful, Watcher
-from fasthebb.training.stop import Interrupted, Stop
+from fasthebb.training.curves import Curves
+from fasthebb.training.stop import Stop
+from fasthebb.training.watch import RunWatcher
 
 FREE = frozenset({"out", "resume", "device", "checkpoint_steps"})  # may differ on resume
 WRITTEN = (
-    ".lock", "config.yaml", "model.json", "metrics.jsonl", "train.log", "checkpoints/last.pt",
-    "cells/*/metrics.jsonl", "cells/*/checkpoints/last.pt",
+    ".lock", "config.yaml", "data.json", "model.json", "whitening.safetensors", "metrics.jsonl", "train.log",
+    "checkpoints/last.pt",
+    "cells/*/model.json", "cells/*/whitening.safetensors", "cells/*/metrics.jsonl", "cells/*/checkpoints/last.pt",
+    "cells/*/vae/metrics.jsonl", "cells/*/vae/checkpoints/last.pt",
 )  # fmt: skip
-FOLDERS = ("cells/*/checkpoints", "cells/*", "cells", "checkpoints")
+FOLDERS = ("cells/*/vae/checkpoints", "cells/*/vae", "cells/*/checkpoints", "cells/*", "cells", "checkpoints")
 
 
 class RunFolder:
@@ -91,9 +96,27 @@ class RunFolder:
         """Write config.yaml: every option, as a command line reads it back."""
         atomic_write(self.path / "config.yaml", yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True))
 
-    def watcher(self, about: Mapping[str, Any], every: int, path: Path | None = None) -> RunWatcher:
+    def check_data(self, name: str, fingerprint: str) -> None:
+        """See whether the data are those that the run began with, and note them.
+
+        Raises:
+            ValueError: they have changed.
+        """
+        file = self.path / "data.json"
+        now = {"dataset": name, "fingerprint": fingerprint}
+        if self.begun and file.exists() and json.loads(file.read_text()) != now:
+            raise ValueError(
+                f"The images of {name} are not those that the run in {self.path} began with; "
+                "restore them, or name another folder"
+            )
+        atomic_write(file, json.dumps(now, indent=1) + "\n")
+
+    def watcher(
+        self, about: Mapping[str, Any], every: int, path: Path | None = None, *, tensorboard: bool = False
+    ) -> RunWatcher:
         """Who watches a training stage, kept in the folder or in another `path`: saves every so many steps."""
-        return RunWatcher(self, about, every, path or self.path)
+        curves = Curves(path or self.path) if tensorboard else None
+        return RunWatcher(self, about, every, path or self.path, curves)
 
     def finish(self, model: nn.Module, about: Mapping[str, Any]) -> None:
         """Export the weights, with what they are about as metadata: the last thing a run does."""
@@ -131,57 +154,6 @@ class RunFolder:
         for folder in [*inside, *self._made]:
             with contextlib.suppress(OSError):  # not empty: it holds what others wrote
                 folder.rmdir()
-
-
-class RunWatcher(Watcher):
-    """Writes the metrics and checkpoints of one training stage into a folder.
-
-    Args:
-        run: the run folder that the stage is part of.
-        about: plain values that say what the checkpoint is of.
-        every: steps between checkpoints.
-        path: the stage's folder; checkpoints/last.pt in it is where an earlier run left the stage.
-    """
-
-    def __init__(self, run: RunFolder, about: Mapping[str, Any], every: int, path: Path) -> None:
-        self._run, self._about, self._every, self._path = run, about, every, path
-        self._last = path / "checkpoints" / "last.pt"
-        self._saved = -1
-
-    def restore(self, parts: Mapping[str, Stateful]) -> Progress:
-        self._last.parent.mkdir(parents=True, exist_ok=True)
-        if self._last.exists():
-            progress = checkpoint.restore(checkpoint.load(self._last), parts)
-            self._saved = progress.step
-        else:
-            progress = Progress()
-            self._save(parts, progress)
-        lines = [json.dumps(record) + "\n" for record in progress.history]
-        atomic_write(self._path / "metrics.jsonl", "".join(lines))
-        self._run.stop.deferred = True
-        return progress
-
-    def stepped(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
-        self._run.begun = True
-        if self._run.stop.requested or progress.step % self._every == 0:
-            self._save(parts, progress)
-        if self._run.stop.requested:
-            raise Interrupted
-
-    def finished(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
-        self._save(parts, progress)
-        self._run.stop.deferred = False
-
-    def epoch(self, record: dict[str, float]) -> None:
-        append_line(self._path / "metrics.jsonl", json.dumps(record))
-
-    def steps(self, steps: range, description: str) -> Iterable[int]:
-        return self._run.console.progress(steps, description)
-
-    def _save(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
-        if self._saved != progress.step:
-            checkpoint.save(self._last, parts, progress, self._about)
-            self._saved = progress.step
 
 
 def finished(path: Path) -> bool:

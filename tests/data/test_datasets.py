@@ -1,57 +1,37 @@
-"""Data sets: the embedded digits, folders of every layout, and what is wrong with them."""
+"""Data sets: from files or arrays, of any size and channels, with unlabelled images of another set."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from painted import fill, paint
 from PIL import Image
 
 from fasthebb.console import Console
-from fasthebb.data import ImageSet, load
-
-
-def paint(path: Path, colour: int = 0, side: int = 4) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (side, side), (colour, colour, colour)).save(path)
-    return path
-
-
-def fill(root: Path, classes: str, count: int, first: int = 0) -> None:
-    for name in classes:
-        for number in range(first, first + count):
-            paint(root / name / f"{number:03}.png", number)
+from fasthebb.data import load, named
+from fasthebb.data.listing import Arrays, Listing
+from fasthebb.data.named import NAMES
 
 
 def test_digits() -> None:
     data = load("digits")
     assert data.classes == tuple("0123456789")
-    assert data.train.images.shape == (1437, 3, 32, 32)
-    assert data.test.images.shape == (360, 3, 32, 32)
+    assert data.train.images.shape == (1437, 1, 32, 32)
+    assert data.test.images.shape == (360, 1, 32, 32)
     assert (data.val, data.skipped, data.name) == (None, 0, "digits")
     assert data.train.images.max() == 255
-    assert torch.equal(data.train.images[:, 0], data.train.images[:, 2])
+    colour = load("digits", channels=3).train.images
+    assert torch.equal(colour, data.train.images.expand(-1, 3, -1, -1))
     assert torch.bincount(data.test.labels).float().std() < 1.5
-    again = load("digits", image_size=8, channels=1)
+    again = load("digits", image_size=8)
     assert torch.equal(again.test.labels, data.test.labels)
     assert again.train.images.shape == (1437, 1, 8, 8)
     assert len(again.train.images.unique()) == 17
     assert load("digits", image_size=4).train.images.shape[-1] == 4
-
-
-def test_image_set() -> None:
-    images = ImageSet(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, -1, 1]), ("a", "b", "c"))
-    part = images.subset([2, 0])
-    assert len(part) == 2
-    assert part.labels.tolist() == [1, 0]
-    assert part.paths == ("c", "a")
-    with pytest.raises(ValueError, match=r"images are torch.float32 \[3, 1, 2, 2\]: give uint8"):
-        ImageSet(images.images.float(), images.labels)
-    with pytest.raises(ValueError, match=r"labels are torch.int64 \[2\]: give int64 \[3\]"):
-        ImageSet(images.images, images.labels[:2])
-    with pytest.raises(ValueError, match="1 paths for 3 images"):
-        ImageSet(images.images, images.labels, ("a",))
 
 
 def test_a_folder_of_classes_holds_out_a_fixed_fifth(tmp_path: Path) -> None:
@@ -84,30 +64,6 @@ def test_a_folder_with_parts(tmp_path: Path, parts: tuple[str, ...]) -> None:
     if data.val is not None:
         assert {Path(path).parts[0] for path in data.val.paths} == {"val"}
         assert data.val.labels.tolist() == [0] * 5 + [1] * 5
-
-
-def test_images_may_lie_deeper(tmp_path: Path) -> None:
-    for part in ("train", "test"):
-        paint(tmp_path / part / "n01" / "images" / "x.JPEG")
-        paint(tmp_path / part / "n02" / "images" / "y.JPEG")
-    data = load(f"folder:{tmp_path}")
-    assert data.train.paths == ("train/n01/images/x.JPEG", "train/n02/images/y.JPEG")
-
-
-def test_a_class_may_be_called_train(tmp_path: Path) -> None:
-    for name in ("train", "ship"):
-        fill(tmp_path / name, "", 0)
-        paint(tmp_path / name / "1.png")
-        paint(tmp_path / name / "2.png")
-    assert load(f"folder:{tmp_path}").classes == ("ship", "train")
-
-
-def test_small_classes_keep_a_training_image(tmp_path: Path) -> None:
-    fill(tmp_path, "a", 1)
-    fill(tmp_path, "b", 2)
-    data = load(f"folder:{tmp_path}")
-    assert data.train.labels.tolist() == [0, 1]
-    assert data.test.labels.tolist() == [1]
 
 
 def test_unreadable_files_are_skipped_and_counted(tmp_path: Path) -> None:
@@ -161,18 +117,19 @@ def test_progress_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("digit", "data set 'digit' is unknown: there is digits, folder:PATH; did you mean digits?"),
-        ("fodler:x", "data set 'fodler:x' is unknown: there is digits, folder:PATH; did you mean folder:PATH?"),
-        ("folder", "data set 'folder' is unknown: there is digits, folder:PATH; did you mean folder:PATH?"),
-        ("folder:", "data set 'folder:' is unknown: there is digits, folder:PATH; did you mean folder:PATH?"),
-        ("imagenet", "data set 'imagenet' is unknown: there is digits, folder:PATH"),
-        ("", "data set '' is unknown: there is digits, folder:PATH"),
+        ("digit", "data set 'digit' is unknown: there is KNOWN; did you mean digits?"),
+        ("fodler:x", "data set 'fodler:x' is unknown: there is KNOWN; did you mean folder:PATH?"),
+        ("folder", "data set 'folder' is unknown: there is KNOWN; did you mean folder:PATH?"),
+        ("folder:", "data set 'folder:' is unknown: there is KNOWN; did you mean folder:PATH?"),
+        ("cifar", "data set 'cifar' is unknown: there is KNOWN; did you mean cifar10?"),
+        ("zzz", "data set 'zzz' is unknown: there is KNOWN"),
+        ("", "data set '' is unknown: there is KNOWN"),
     ],
 )
 def test_unknown_data_sets(spec: str, message: str) -> None:
     with pytest.raises(ValueError) as error:
         load(spec)
-    assert str(error.value) == message
+    assert str(error.value) == message.replace("KNOWN", ", ".join(("digits", "folder:PATH", *NAMES)))
 
 
 def test_a_bare_path_is_pointed_out(tmp_path: Path) -> None:
@@ -185,60 +142,74 @@ def test_a_bare_path_is_pointed_out(tmp_path: Path) -> None:
     [
         ({"image_size": 0}, "image size 0 must be at least 1"),
         ({"channels": 2}, "2 channels: images have 1"),
+        ({"resize": "zoom"}, "resize 'zoom' is unknown: choose from crop, stretch, pad"),
         ({"max_bad": 10.0}, "max bad 10.0 is a fraction"),
     ],
 )
-def test_bad_options(options: dict[str, float], message: str) -> None:
+def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        load("digits", **options)  # type: ignore[arg-type]
+        load("digits", **options)
 
 
-def refused(root: Path) -> str:
-    with pytest.raises(ValueError) as error:
-        load(f"folder:{root}")
-    message = str(error.value)
-    assert message.startswith(f"folder:{root}")
-    assert "\n" not in message
-    return message
+def found(monkeypatch: pytest.MonkeyPatch, source: Arrays | Listing) -> list[tuple[Any, ...]]:
+    """Let every named set be `source`; returns what the finder is asked."""
+    asked: list[tuple[Any, ...]] = []
+
+    def find(name: str, folders: Sequence[Path], *, download: bool, console: Console) -> Arrays | Listing:
+        asked.append((name, list(folders), download))
+        return source
+
+    monkeypatch.setattr(named, "find", find)
+    return asked
 
 
-def test_folders_that_hold_no_data_set(tmp_path: Path) -> None:
-    assert "none is missing: check the path" in refused(tmp_path / "none")
-    (tmp_path / "file").write_text("")
-    assert "file is not a folder: check the path" in refused(tmp_path / "file")
-    (tmp_path / "empty").mkdir()
-    assert f"empty holds no images: put them into {tmp_path / 'empty' / 'CLASS'}/ (bmp, gif, jpeg" in refused(
-        tmp_path / "empty"
-    )
-    (tmp_path / "hollow" / "cat").mkdir(parents=True)
-    assert "hollow holds no images" in refused(tmp_path / "hollow")
-    paint(tmp_path / "loose" / "a.png")
-    assert "loose holds 1 images but no class sub-folders: put them into one folder per class" in refused(
-        tmp_path / "loose"
-    )
+def arrays(depth: int = 1, side: int = 6) -> Arrays:
+    pixels = np.arange(5 * depth * side * side, dtype=np.uint8).reshape(5, depth, side, side)
+    labels = np.array([0, 1, -1, 1, 0])
+    for array in (pixels, labels):
+        array.flags.writeable = False
+    return Arrays(("zero", "one"), {"train": (pixels, labels), "test": (pixels[:2], labels[:2])})
 
 
-def test_parts_that_do_not_fit(tmp_path: Path) -> None:
-    fill(tmp_path / "apart" / "train", "abc", 1)
-    fill(tmp_path / "apart" / "test", "abd", 1)
-    assert "only one of train/ and test/ has images of c, d: make them agree" in refused(tmp_path / "apart")
-    fill(tmp_path / "many" / "train", "abcdefg", 1)
-    fill(tmp_path / "many" / "val", "a", 1)
-    assert "val/ has images of b, c, d, e, f and 1 more: make them agree" in refused(tmp_path / "many")
-    fill(tmp_path / "alone" / "test", "ab", 2)
-    assert "alone has test/ but no train/: put the training images into" in refused(tmp_path / "alone")
-    fill(tmp_path / "mixed", "ab", 2)
-    fill(tmp_path / "mixed" / "val", "ab", 2)
-    assert "mixed has val/ but no train/" in refused(tmp_path / "mixed")
-    for part in ("train", "test"):
-        paint(tmp_path / "flat" / part / "1.png")
-    assert "train holds 1 images but no class sub-folders" in refused(tmp_path / "flat")
-    fill(tmp_path / "single", "ab", 1)
-    assert "one image in each class, none to test on" in refused(tmp_path / "single")
+def test_a_named_set_of_arrays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = found(monkeypatch, arrays())
+    data = load("mnist", image_size=6)
+    assert (data.classes, data.train.labels.tolist(), data.train.paths) == (("zero", "one"), [0, 1, -1, 1, 0], ())
+    assert np.array_equal(data.train.images.numpy(), arrays().parts["train"][0])
+    assert data.test.images.shape == (2, 1, 6, 6)
+    data.train.images.fill_(1)
+    assert load("cifar10", image_size=3, data_dir=tmp_path, download=True).train.images.shape == (5, 3, 3, 3)
+    assert asked == [
+        ("mnist", [Path("data"), Path("/usr/share/datasets")], False),
+        ("cifar10", [tmp_path], True),
+    ]
 
 
-def test_other_folders_beside_the_parts_do_not_count(tmp_path: Path) -> None:
-    fill(tmp_path / "train", "ab", 5)
-    fill(tmp_path / "extra", "c", 2)
-    data = load(f"folder:{tmp_path}")
-    assert data.classes == ("a", "b")
+def test_unlabelled_images_of_another_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "b", "xy", 5)
+    fill(tmp_path / "a", "pq", 2, first=100)
+    paint(tmp_path / "loose" / "1.png", 200)
+    (tmp_path / "loose" / "2.png").write_bytes(b"")
+    plain = load(f"folder:{tmp_path / 'b'}", image_size=6)
+    more = load("folder:b", unlabeled="folder:a", data_dir=tmp_path, image_size=6)
+    assert (more.classes, more.test.paths) == (("x", "y"), plain.test.paths)
+    assert torch.equal(more.train.images[:8], plain.train.images)
+    assert more.train.labels.tolist() == [*plain.train.labels.tolist(), -1, -1, -1, -1]
+    assert more.train.paths[8:] == ("p/100.png", "p/101.png", "q/100.png", "q/101.png")
+    with pytest.warns(UserWarning, match="1 of 12 image files cannot be read"):
+        loose = load("folder:b", unlabeled="folder:loose", data_dir=tmp_path, image_size=6)
+    assert loose.train.images[8:].unique().tolist() == [200]
+    found(monkeypatch, arrays())
+    mixed = load("folder:b", unlabeled="mnist", data_dir=tmp_path, image_size=6)
+    assert mixed.train.labels.tolist() == [0] * 4 + [1] * 4 + [-1] * 5
+    assert mixed.train.paths == (*plain.train.paths, *[""] * 5)
+    other = load("mnist", unlabeled="folder:b", data_dir=tmp_path, image_size=6)
+    assert other.train.images.shape == (15, 1, 6, 6)
+    assert other.train.labels.tolist() == [0, 1, -1, 1, 0] + [-1] * 10
+    assert load("mnist", unlabeled="digits", image_size=6).train.paths == ()
+
+
+def test_a_set_that_is_not_there(tmp_path: Path) -> None:
+    for name in NAMES:
+        with pytest.raises(ValueError, match=f"^{name}"):
+            load(name, data_dir=tmp_path)

@@ -1,13 +1,19 @@
 """Batches: every image once, an order that resumes, normalised values, seeded augmentation."""
 
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fasthebb.data import ImageSet, Loader, channel_statistics
+from fasthebb.data import loader as loading
+from fasthebb.data.augment import augmented
+from fasthebb.data.whitening import fit_whitening
+from fasthebb.memory import peak_bytes, reset_peak, resident_bytes
 
 
 def numbered(count: int, channels: int = 1, side: int = 2) -> ImageSet:
@@ -38,7 +44,7 @@ def test_every_image_once_and_never_alone(count: int, size: int, epoch: int, shu
         assert torch.equal((x[:, 0, 0, 0] * 255).round().long(), labels)
 
 
-@pytest.mark.parametrize("augment", ["none", "light"])
+@pytest.mark.parametrize("augment", ["none", "light", "hard"])
 def test_resume_within_an_epoch_is_exact(augment: str) -> None:
     loader = Loader(noise(21), 4, seed=3, augment=augment)
     whole = list(loader.batches(5))
@@ -67,6 +73,16 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert order(Loader(numbered(30), 4, shuffle=False)) == tuple(range(30))
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_order_tells_the_images_of_the_batches(shuffle: bool) -> None:
+    loader = Loader(numbered(30), 4, indices=[5, 29, 2, 7, 11, 3], shuffle=shuffle)
+    for epoch in (0, 3):
+        order = loader.order(epoch)
+        assert order.dtype == torch.int64
+        assert torch.equal(order, torch.cat([labels for _, labels in loader.batches(epoch)]))
+    assert torch.equal(loader.order(0), loader.order(3)) != shuffle
+
+
 def test_indices() -> None:
     loader = Loader(numbered(30), 4, indices=torch.tensor([7, 3, 20]), shuffle=False)
     assert [labels.tolist() for _, labels in loader] == [[7, 3, 20]]
@@ -87,6 +103,55 @@ def test_normalised_by_the_channel_statistics() -> None:
     torch.testing.assert_close(x[:, :2].std((0, 2, 3), correction=0), torch.ones(2))
     with pytest.raises(ValueError, match="0 images have no channel statistics"):
         channel_statistics(images.subset([]))
+
+
+def test_statistics_count_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = noise(50)
+    whole = channel_statistics(images)
+    for chunk in (1, 7000):
+        monkeypatch.setattr(loading, "CHUNK", chunk)
+        assert channel_statistics(images) == whole
+
+
+def test_statistics_of_many_images_need_little_memory() -> None:
+    many = noise(1, side=64).images.expand(40_000, -1, -1, -1)  # 490 MB, if they were there
+    if not reset_peak():
+        pytest.skip("this system does not tell its peak memory")
+    before = resident_bytes()
+    channel_statistics(ImageSet(many, torch.zeros(40_000, dtype=torch.int64)))
+    assert peak_bytes() - before < 80e6
+
+
+def test_memory_mapped_images_are_read_where_a_batch_needs_them(tmp_path: Path) -> None:
+    shape = (6 * 2**30 // (3 * 64 * 64), 3, 64, 64)  # 6 GiB: a file of holes
+    pixels = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=shape)
+    chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:64]
+    pixels[chosen.numpy()] = (chosen % 251).numpy().astype(np.uint8)[:, None, None, None]
+    before = resident_bytes()
+    loader = Loader(ImageSet(torch.from_numpy(pixels), torch.arange(len(pixels))), 16, indices=chosen, augment="light")
+    for x, labels in loader:
+        assert torch.equal((x[:, 2, 7, 63] * 255).round().long(), labels % 251)
+    assert resident_bytes() - before < 1e9
+
+
+@pytest.mark.parametrize("resident", [0, 4 << 30])
+def test_batches_come_on_the_device(monkeypatch: pytest.MonkeyPatch, resident: int) -> None:
+    monkeypatch.setattr(loading, "RESIDENT", resident)
+    whiten = fit_whitening(Loader(noise(8, side=8), 4))
+    loader = Loader(noise(8, side=8), 4, device="meta", mean=[0.5] * 3, augment="light", whiten=whiten)
+    assert loader._pixels.device.type == ("meta" if resident else "cpu")
+    for x, labels in loader:
+        assert x.device.type == labels.device.type == "meta"
+        assert x.shape == (4, 3, 8, 8)
+
+
+def test_whitening_comes_last() -> None:
+    options = {"batch_size": 4, "mean": [0.4] * 3, "std": [0.2] * 3, "augment": "hard"}
+    plain = Loader(noise(21, side=8), **options)  # type: ignore[arg-type]
+    whiten = fit_whitening(plain)
+    for (x, labels), (white, same) in zip(plain, Loader(noise(21, side=8), whiten=whiten, **options)):  # type: ignore[arg-type]
+        assert torch.equal(white, whiten(x))
+        assert torch.equal(labels, same)
 
 
 def test_augmented_images_are_flipped_crops_of_their_own_image() -> None:
@@ -121,6 +186,15 @@ def test_augmentation_changes_with_epoch_batch_and_seed() -> None:
     assert all(not torch.equal(a, b) for a, b in pairwise(draws))
 
 
+def test_seed_epoch_and_number_alone_seed_the_augmentation_of_a_batch() -> None:
+    images = noise(10)
+    batches = Loader(images, 4, seed=7, shuffle=False, augment="light").batches(2)
+    for number, (x, labels) in enumerate(batches):
+        seed = np.random.SeedSequence((7, 2, number + 1)).generate_state(1, np.uint64)[0]
+        pixels = images.images[labels].float() / 255
+        assert torch.equal(x, augmented("light", pixels, torch.Generator().manual_seed(int(seed))))
+
+
 def test_single_pixels_survive_augmentation() -> None:
     ((x, labels),) = Loader(numbered(5, side=1), 5, augment="light")
     assert torch.equal((x[:, 0, 0, 0] * 255).round().long(), labels)
@@ -130,7 +204,7 @@ def test_single_pixels_survive_augmentation() -> None:
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch size 0 must be at least 1"),
-        ({"augment": "heavy"}, "augment 'heavy' is unknown: choose from none, light"),
+        ({"augment": "heavy"}, "augment 'heavy' is unknown: choose from none, light, hard"),
         ({"seed": -1}, "seed -1 must not be negative"),
         ({"indices": []}, "0 images to go through"),
         ({"indices": [0, 30]}, "indices from 0 to 30 do not fit 30 images"),

@@ -98,7 +98,10 @@ def test_a_bad_checkpoint(
         (("report", "--run", "no"), "no: there is no such folder; give the --out of a study"),
         (("report", "--run", "RUN"), "RUN holds no study; give the --out of one"),
         (("evaluate", "--run", "RUN"), "RUN holds no classifier, so there is nothing to measure: add --probe or --knn"),
-        (("pretrain", "--out", "RUN"), "RUN holds a run with model='tiny:net', not 'sixlayer'; name another folder"),
+        (
+            ("pretrain", "--image-size", "12", "--out", "RUN"),
+            "RUN holds a run with model='tiny:net', not 'sixlayer'; name another folder",
+        ),
         (("study", "--out", "RUN", "--resume"), "RUN holds a run of another command or version"),
         (("bench", "--device", "abacus", "--rounds", "1"), "device 'abacus' cannot be used"),
     ],

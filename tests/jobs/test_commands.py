@@ -22,7 +22,7 @@ from fasthebb.jobs import evaluate, finetune, pretrain, setup
 from fasthebb.jobs.setup import all_but, budget, set_aside
 
 FIELDS = "dataset method rule labels fraction seed depth top1 top5 pretrain_seconds finetune_seconds peak_memory_mb"
-RUN = {".lock", "config.yaml", "model.json", "metrics.jsonl", "train.log", "checkpoints"}
+RUN = {".lock", "config.yaml", "data.json", "model.json", "metrics.jsonl", "train.log", "checkpoints"}
 
 
 def done(*words: object) -> None:

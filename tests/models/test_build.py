@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fasthebb.models import VGG, SixLayer, build, head_name
+from fasthebb.models import NETS, VGG, SixLayer, build, head_name
 
 MINE = """
 import torch.nn as nn
@@ -45,6 +45,13 @@ def test_names_of_the_package() -> None:
     net = build("vgg13", classes=4, channels=1, image_size=32, width=0.05, forward="tanh", twin="backprop")
     assert isinstance(net, VGG)
     assert net(torch.randn(2, 1, 32, 32)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_takes_grey_images(name: str) -> None:
+    side = 162 if name == "tenlayer" else 32
+    net = build(name, classes=4, channels=1, image_size=side, width=0.02)
+    assert net(torch.randn(2, 1, side, side)).shape == (2, 4)
 
 
 @pytest.mark.usefixtures("here")

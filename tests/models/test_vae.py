@@ -9,10 +9,11 @@ from torch import nn
 from fasthebb.models import sixlayer, vae, vae_loss
 
 
-@pytest.mark.parametrize("image_size", [24, 32, 33])
-def test_reconstruction_has_the_images_shape(image_size: int) -> None:
-    net = vae(channels=2, image_size=image_size, width=0.05)
-    images = torch.randn(3, 2, image_size, image_size)
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("image_size", [24, 28, 32, 33])
+def test_reconstruction_has_the_images_shape(image_size: int, channels: int) -> None:
+    net = vae(channels=channels, image_size=image_size, width=0.05)
+    images = torch.randn(3, channels, image_size, image_size)
     reconstruction, mean, log_variance = net(images)
     assert reconstruction.shape == images.shape
     assert mean.shape == log_variance.shape == (3, 256)

@@ -1,21 +1,19 @@
-"""Figures: well-formed SVG that fits into a page, the numbers in words, filter grids pixel by pixel."""
+"""Figures: well-formed SVG that fits into a page, the numbers in words, families in their colours."""
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
 from fasthebb.evaluation.results import Record, Summary, summarise
-from fasthebb.study import figures
-from fasthebb.study.canvas import require_matplotlib, spread
+from fasthebb.study import figures, insides
+from fasthebb.study.canvas import COLOURS, require_matplotlib, spread
+from fasthebb.study.families import family, leaders, line_up, readout
 
 pytest.importorskip("matplotlib")
 
@@ -75,10 +73,11 @@ def test_accuracy_against_labels_has_plain_ticks_and_a_legend() -> None:
 
 def test_accuracy_against_seconds_and_depth_have_a_figure_per_budget() -> None:
     by_time, by_depth = figures.accuracy_against_seconds(rows()), figures.accuracy_by_depth(rows())
-    assert list(by_time) == list(by_depth) == [10, 1149]
+    assert list(by_time) == [10, 1149]
+    assert list(by_depth) == [("probe", 10), ("probe", 1149)]
     assert "hpca: 61.0 ± 2.5 after 10.5 s" in check(by_time[10])
-    assert "hpca + probe (depth 2): 63.0 ± 2.5" in check(by_depth[10])
-    assert {"1", "2", "depth of the probe"} <= words(by_depth[10])
+    assert "hpca + probe (depth 2): 63.0 ± 2.5" in check(by_depth["probe", 10])
+    assert {"1", "2", "hpca", "depth of the read-out"} <= words(by_depth["probe", 10])
 
 
 def test_one_seed_one_budget_and_missing_values_are_drawn() -> None:
@@ -97,9 +96,9 @@ def test_the_same_drawing_gives_the_same_text() -> None:
 
 def test_a_method_keeps_its_colour() -> None:
     curves = {"b": [{"step": 0, "loss": 1.0}, {"step": 1, "loss": 0.5}]}
-    (svg,) = figures.training_curves(curves, methods=["a", "b"]).values()
-    assert figures.COLOURS[1].lower() in svg.lower()
-    assert figures.COLOURS[0].lower() not in svg.lower()
+    (svg,) = insides.training_curves(curves, methods=["a", "b"]).values()
+    assert COLOURS[1].lower() in svg.lower()
+    assert COLOURS[0].lower() not in svg.lower()
 
 
 def test_training_curves_take_every_numeric_metric() -> None:
@@ -108,61 +107,85 @@ def test_training_curves_take_every_numeric_metric() -> None:
         "swta": [{"step": 0, "loss": 3.0}, {"step": 9, "loss": 1.0, "top1": 40.0}, {"step": 10, "top1": 50.0}],
         "empty": [],
     }
-    found = figures.training_curves(curves)
+    found = insides.training_curves(curves)
     assert list(found) == ["loss", "top1"]
     assert "loss by step. hpca: 2 to" in check(found["loss"])
     assert len(found["loss"]) < 60_000
     assert {"hpca", "swta", "step"} <= words(found["loss"])
     assert "empty" not in words(found["loss"])
-    assert figures.training_curves({}) == {}
+    assert insides.training_curves({}) == {}
 
 
 def test_curves_without_steps_count_epochs_or_rows() -> None:
-    (epochs,) = figures.training_curves({"a": [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.9}]}).values()
-    (plain,) = figures.training_curves({"a": [{"loss": 1.0}, {"loss": 0.9}]}).values()
+    (epochs,) = insides.training_curves({"a": [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.9}]}).values()
+    (plain,) = insides.training_curves({"a": [{"loss": 1.0}, {"loss": 0.9}]}).values()
     assert "epoch" in words(epochs)
     assert "row" in words(plain)
 
 
 def test_unit_usage_counts_the_dead_by_run() -> None:
     usage = {"hpca/conv1": np.array([3.0, 0.0, 1.0, np.nan]), "swta/conv1": np.ones(5), "fc": np.zeros(3)}
-    found = figures.unit_usage(usage)
+    found = insides.unit_usage(usage)
     assert list(found) == ["hpca", "swta", ""]
     assert "conv1: 2 of 4 dead" in check(found["hpca"])
     assert "conv1: 0 of 5 dead" in check(found["swta"])
     assert "fc: 3 of 3 dead" in check(found[""])
 
 
-def pixels(uri: str) -> NDArray[np.uint8]:
-    head, data = uri.split(",")
-    assert head == "data:image/png;base64"
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+def test_entropy_is_a_share_of_that_of_equal_use() -> None:
+    shares = np.array([0.5, 0.25, 0.25, 0.0])
+    expected = -sum(p * np.log(p) for p in (0.5, 0.25, 0.25)) / np.log(4) * 100
+    assert insides.winner_entropy(shares) == pytest.approx(expected)
+    assert insides.winner_entropy(np.full(7, 0.3)) == pytest.approx(100)
+    assert np.isnan(insides.winner_entropy(np.zeros(3)))
+    assert np.isnan(insides.winner_entropy(np.ones(1)))
+    usage = {"hpca/conv1": shares, "hpca/fc": np.ones(5), "swta/fc": np.array([1.0, 0.0])}
+    svg = insides.entropy_by_layer(usage, ["swta", "hpca"])
+    assert "hpca: conv1 75, fc 100; swta: fc 0." in check(svg)
+    assert {"conv1", "fc", "hpca", "swta"} <= words(svg)
 
 
-def test_filters_are_stretched_one_by_one_and_enlarged_without_blur() -> None:
-    weights = np.zeros((3, 3, 2, 2))
-    weights[0, :, 0, 0], weights[1, 2] = -4.0, [[0.0, 1.0], [1.0, 2.0]]
-    grid = pixels(figures.filter_grid(weights, scale=2))
-    assert grid.shape == (4, 16, 4)
-    assert grid[0:2, 0:2, :3].max() == 0
-    assert grid[0:2, 2:4, :3].min() == 255
-    assert np.array_equal(grid[0:4:2, 6:10:2, 2], [[0, 128], [128, 255]])
-    assert grid[0, 12].tolist() == [128, 128, 128, 255]
-    assert grid[:, 4:6, 3].max() == 0
+def many(families: int) -> list[Summary]:
+    """Four read-outs of each family; the SVM is best where all were measured, kNN at a budget of its own."""
+    read = {"probe": 1.0, "kNN": 0.0, "SVM": 2.0, "fine-tuned": -1.0}
+    one = Record("digits", "", "", 10, 0.1, 0, None, 0.0, None, None, None, None)
+    found = [
+        replace(one, method=f"m{number} {kind}", labels=labels, top1=50 - number + gain)
+        for number in range(families)
+        for kind, gain in read.items()
+        for labels in (10, 100)
+    ]
+    return summarise([*found, *(replace(one, method=f"m{n} kNN", labels=1000, top1=99.0) for n in range(families))])
 
 
-def test_grey_filters_and_broken_ones() -> None:
-    weights = np.arange(9.0).reshape(1, 1, 3, 3)
-    grey = pixels(figures.filter_grid(weights, scale=1))
-    assert np.array_equal(grey[..., 0], grey[..., 2])
-    weights[0, 0, 1, 1] = np.inf
-    assert np.all(pixels(figures.filter_grid(weights, scale=1))[..., :3] == 128)
+def test_a_family_is_a_method_without_its_read_out() -> None:
+    rows = many(2)
+    assert line_up(rows) == [("m0", ""), ("m1", "")]
+    assert {readout(row) for row in rows} == {"probe", "kNN", "SVM", "end to end"}
+    assert family(replace(rows[0], method="scratch (backprop twin)"))[0] == "scratch (backprop twin)"
+    assert family(replace(rows[0], method="k-means patches probe", rule="r")) == ("k-means patches", "r")
+    assert family(replace(rows[0], method="probe"))[0] == "probe"
+    assert readout(replace(rows[0], method="hpca", depth=2)) == "probe"
 
 
-@pytest.mark.parametrize("shape", [(4, 2, 3, 3), (4, 75), (0, 3, 5, 5)])
-def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"not {list(shape)}")):
-        figures.filter_grid(np.zeros(shape))
+def test_eight_lines_are_all_drawn_and_of_more_the_best_of_each_family() -> None:
+    assert leaders(many(2)) == many(2)
+    led = leaders(many(6))
+    assert {row.method for row in led} == {f"m{number} SVM" for number in range(6)}
+    svg = figures.accuracy_against_labels(many(6))
+    assert "m5 SVM: 47.0 at 10" in check(svg)
+    assert "m5 probe" not in svg
+
+
+def test_twelve_families_keep_their_colours_and_differ_by_marker() -> None:
+    rows = many(12)
+    families = line_up(rows)
+    tenth = [row for row in rows if row.method == "m9 SVM"]
+    assert COLOURS[1].lower() in figures.accuracy_against_labels(tenth, families).lower()
+    assert COLOURS[0].lower() not in figures.accuracy_against_labels(tenth, families).lower()
+    check(figures.accuracy_against_labels(rows, families))
+    laps = [(number % 8, figures.MARKERS[(number % 8 + 3 * (number // 8)) % 8]) for number in range(24)]
+    assert len(set(laps)) == 24
 
 
 def test_crowded_ticks_make_room() -> None:

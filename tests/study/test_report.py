@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ import numpy as np
 import pytest
 
 from fasthebb.evaluation.results import Record, summarise
+from fasthebb.study.exhibits import Strip
 from fasthebb.study.report import write_report
-from fasthebb.study.verdict import contests, headline, marks, shown
+from fasthebb.study.verdict import contests, headline, retrieves, shown
 
 VOID = {"meta", "link", "img", "br"}
 WORDS: dict[str, Any] = {"filters": {}, "curves": {}, "usage": {}, "environment": {}, "commands": []}
@@ -96,11 +96,16 @@ def test_the_page_holds_the_numbers_and_loads_nothing(tmp_path: Path) -> None:
         for name in ("src", "href", "xlink:href", "action", "srcset"):
             assert (attributes.get(name) or "#").startswith(("#", "data:")), attributes
     assert not re.search(r"url\((?!#)|@import|https?:", text)
-    assert sum(tag == "svg" for tag, _ in page.tags) == 7
+    assert sum(tag == "svg" for tag, _ in page.tags) == 8
     assert all(attributes.get("aria-label") for tag, attributes in page.tags if tag == "svg")
     assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
     ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert len(ids) == len(set(ids))
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    assert links == [f"#{name}" for name in sections]
+    assert "unit-usage-and-winner-entropy" in sections
+    assert "retrieval" not in sections
 
 
 def test_user_text_is_escaped(tmp_path: Path) -> None:
@@ -119,68 +124,6 @@ def test_user_text_is_escaped(tmp_path: Path) -> None:
     assert "<script" not in text
     assert "<title>&lt;script&gt;" in text
     assert page.words.count(evil) >= 6
-
-
-def test_headline_names_the_gap_its_interval_and_where_it_turns() -> None:
-    records = study()
-    assert headline(records, shown(summarise(records))) == (
-        "At 10 labels hpca + probe (depth 1) reaches 75.0 ± 2.5 %, 9.2 points above training from scratch "
-        "(scratch: 65.8 ± 1.9 %). Paired over 3 seeds the difference is +9.2 ± 0.7 points. Budget by budget, the best "
-        "Hebbian method is clearly above training from scratch at 10 labels; clearly below it at 500."
-    )
-
-
-def test_headline_is_honest_when_hebbian_is_not_above() -> None:
-    below = cells("hpca", "HPCA", {10: (50.0, 52.0)}) + cells("scratch", "", {10: (55.0, 51.0)})
-    said = headline(below, shown(summarise(below)))
-    assert said.startswith(
-        "At 10 labels no Hebbian method beats training from scratch: the best of them, hpca, reaches"
-    )
-    assert "2.0 points below (scratch: 53.0 ± 25.4 %)." in said
-    assert said.endswith("the difference is −2.0 ± 38.1 points, an interval that includes zero.")
-    twice = below + [replace(record, labels=50) for record in below]
-    assert headline(twice, summarise(twice)).endswith(
-        "At every budget the best Hebbian method is not distinguishable from training from scratch."
-    )
-    level = cells("hpca", "HPCA", {10: (50.0,)}) + cells("scratch", "", {10: (50.0,)})
-    said = headline(level, shown(summarise(level)))
-    assert "level with it (scratch: 50.0 %). Fewer than two seeds measured both" in said
-
-
-def test_headline_of_seeds_that_do_not_meet() -> None:
-    records = cells("hpca", "HPCA", {10: (60.0,), 50: (70.0,)})
-    records += [replace(record, seed=7) for record in cells("scratch", "", {10: (50.0,), 50: (75.0,)})]
-    said = headline(records, summarise(records))
-    assert "10.0 points above training from scratch (scratch: 50.0 %). Fewer than two seeds" in said
-    assert said.endswith("above training from scratch (no interval) at 10 labels; below it (no interval) at 50.")
-
-
-def test_headline_without_scratch_and_without_numbers() -> None:
-    random = cells("hpca", "HPCA", {10: (70.0, 71.0)}) + cells("random features", "HPCA", {10: (60.0, 61.5)})
-    assert "9.8 points above the best method without a Hebbian rule (random features" in headline(
-        random, summarise(random)
-    )
-    alone = cells("hpca", "HPCA", {10: (70.0,)})
-    assert headline(alone, summarise(alone)).startswith("At 10 labels hpca leads with 70.0 %")
-    assert headline([], []) == "No accuracy was measured yet."
-
-
-def test_one_probe_depth_for_all_budgets_and_ties_by_pairs() -> None:
-    records = study()
-    rows = shown(summarise(records))
-    assert [(row.method, row.depth) for row in rows if row.labels == 10] == [
-        ("hpca", None),
-        ("hpca", 1),
-        ("random features", 1),
-        ("scratch", None),
-        ("scratch (backprop twin)", None),
-    ]
-    found = marks(records, rows)
-    scratch, twin = ("scratch", "", None), ("scratch (backprop twin)", "", None)
-    assert {found[scratch, 500], found[twin, 500]} == {"best", "tie"}
-    assert found[("hpca", "HPCA", 1), 10] == "best"
-    assert (scratch, 10) not in found
-    assert next(fight.theirs.method for fight in contests(records, rows)) == "scratch"
 
 
 def test_one_seed_missing_values_and_nothing_at_all(tmp_path: Path) -> None:
@@ -208,6 +151,69 @@ def test_without_matplotlib_the_tables_stand_and_say_how_to_get_figures(
     assert "75.0 ± 2.5" in page.words
     assert not any(tag == "svg" for tag, _ in page.tags)
     assert any(tag == "img" for tag, _ in page.tags)
+
+
+def test_retrieval_has_a_table_of_its_own_and_enters_nothing_else(tmp_path: Path) -> None:
+    asked = [
+        *cells("hpca retrieval mAP", "HPCA", {0: (98.0, 99.0)}, depth=1),
+        *cells("hpca retrieval mAP", "HPCA", {0: (30.0, 31.0)}, depth=2),
+        *cells("hpca retrieval P@10", "HPCA", {0: (97.25, 97.75)}, depth=1),
+        *cells("random mAP 256 bit", "", {0: (88.75, 88.25)}),
+    ]
+    records = study() + asked
+    assert all(retrieves(row) for row in summarise(asked))
+    assert not any(retrieves(row) for row in summarise(study()))
+    assert shown(summarise(records)) == shown(summarise(study()))
+    assert headline(records, summarise(records)) == headline(study(), summarise(study()))
+    assert [fight.ours.labels for fight in contests(records, summarise(records))] == [10, 500]
+    text, page = write(tmp_path, records)
+    part = text[text.index('<section id="retrieval">') :]
+    part = part[: part.index("</section>") + len("</section>")]
+    first = part[: part.index("<details>")]
+    assert [word in first for word in ("98.5", "97.5", "30.5", "88.5", ">P@10<", ">mAP 256 bit<")] == [
+        True, True, False, True, True, True,
+    ]  # fmt: skip
+    assert "30.5" in part
+    assert "2 label budgets (10, 500)" in page.words
+    elsewhere = Page(text.replace(part, "")).words
+    assert not any(words in elsewhere for words in ("98.5 ±", "97.5 ±", "88.5 ±", "mAP", "P@10"))
+    assert not any("mAP" in str(attributes.get("aria-label")) for tag, attributes in page.tags if tag == "svg")
+
+
+def test_confusion_says_what_is_taken_for_what(tmp_path: Path) -> None:
+    counts = np.diag([5, 6, 7])
+    counts[2, 0], counts[0, 1] = 2, 1
+    _, page = write(tmp_path, [], confusion={"hpca": counts}, classes=["cat", "dog", "eel"])
+    label = next(a["aria-label"] for tag, a in page.tags if a.get("class") == "heat")
+    assert "85.7 % right of 21; most often eel taken for cat, 2 times." in str(label)
+    large = np.diag(np.full(30, 9))
+    for place in range(1, 13):
+        large[0, place] = place
+    text, page = write(tmp_path, [], confusion={"hpca": large})
+    pairs = text[text.index("Most confused classes of hpca") :]
+    assert re.findall(r'row">0</th><td>(\d+)</td><td>(\d+)<', pairs) == [(str(n), str(n)) for n in range(12, 2, -1)]
+    assert "13.8 %" in pairs.replace("&nbsp;", " ")  # 12 of 87
+    _, page = write(tmp_path, [], confusion={"hpca": np.diag([3, 4])})
+    assert "100.0 % right of 7, no mistake." in page.words
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (2, 2), (3,)])
+def test_a_confusion_matrix_of_other_classes_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"confusion matrix of hpca is .*: give \[C, C\] for 3 classes"):
+        write(tmp_path, [], confusion={"hpca": np.ones(shape, dtype=int)}, classes=["a", "b", "c"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_strips_frame_right_and_wrong_and_name_them(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 1, 4, 4), dtype=np.uint8)
+    strip = Strip(images[:, 0], images, np.array([0, 1]), np.array([[0, 1, 0], [1, 1, 1]]))
+    _, page = write(tmp_path, [], strips={"hpca": strip}, classes=["cat", "<dog>"])
+    shown = [(a.get("class"), a["alt"]) for tag, a in page.tags if tag == "img"]
+    assert shown == [
+        (None, "Query: cat"), ("right", "cat"), ("wrong", "<dog>, another class"), ("right", "cat"),
+        (None, "Query: <dog>"), ("right", "<dog>"), ("right", "<dog>"), ("right", "<dog>"),
+    ]  # fmt: skip
+    assert "5 of 6 of the query's class" in page.words
 
 
 def test_several_data_sets_are_refused(tmp_path: Path) -> None:

@@ -13,20 +13,21 @@ from tiny import NET, QUIET, equal, snapshot, timeless
 
 from fasthebb.cli import main
 from fasthebb.data import load
-from fasthebb.jobs.setup import read_net
+from fasthebb.jobs.net import read_net
 from fasthebb.study import runner
-from fasthebb.study.cells import Bench
+from fasthebb.study.bench import Bench
 from fasthebb.training.finetune import accuracy
 from fasthebb.training.stop import Interrupted
 
 WORDS = (
-    "study", *NET, "--data", "digits", "--methods", "hpca", "swta", "random", "scratch", "--budgets", "20", "5%",
-    "--seeds", "0,1", "--epochs", "1", "--batch-size", "128", "--finetune-steps", "4", "--lr", "0.01",
+    "study", *NET, "--data", "digits", "--methods", "hpca", "swta", "pca-patches", "random", "scratch",
+    "--budgets", "20", "5%", "--seeds", "0,1", "--epochs", "1", "--batch-size", "128", "--finetune-steps", "4",
+    "--lr", "0.01", "--svm", "--retrieval", "--whiten", "swta",
 )  # fmt: skip
 CELLS = {
-    *(f"pretrain-{rule}" for rule in ("hpca", "swta")),
-    *(f"frozen-{method}" for method in ("hpca", "swta", "random")),
-    *(f"finetune-{rule}-{labels}" for rule in ("hpca", "swta") for labels in (20, 72)),
+    *(f"pretrain-{method}" for method in ("hpca", "swta", "pca-patches")),
+    *(f"frozen-{method}" for method in ("hpca", "swta", "pca-patches", "random")),
+    *(f"finetune-{method}-{labels}" for method in ("hpca", "swta", "pca-patches") for labels in (20, 72)),
     *(f"scratch-{twin}-{labels}" for twin in ("hebbian", "backprop") for labels in (20, 72)),
 }
 
@@ -52,16 +53,23 @@ def test_cells_and_records(whole: Path) -> None:
     assert {p.name for p in (whole / "cells").iterdir()} == {f"{cell}-s{seed}" for cell in CELLS for seed in (0, 1)}
     found = {(r["method"], r["rule"], r["labels"], r["seed"], r["depth"]) for r in rows(whole)}
     assert len(found) == len(rows(whole)), "each measured once"
-    rules = {"HPCA": "HPCA", "SWTA": "SoftWTA", "random": ""}
+    rules = {"HPCA": "HPCA", "SWTA": "SoftWTA", "PCA patches": "", "random": ""}
     wanted = {
         (f"{method} {kind}", rule, labels, seed, depth)
         for method, rule in rules.items()
-        for kind in ("probe", "kNN")
+        for kind in ("probe", "kNN", "SVM")
         for labels in (20, 72)
         for seed in (0, 1)
         for depth in (1, 2, None)
     }
-    end_to_end = [("HPCA fine-tuned", "HPCA"), ("SWTA fine-tuned", "SoftWTA")]
+    wanted |= {
+        (f"{method} retrieval {measure}", rule, 0, seed, depth)
+        for method, rule in rules.items()
+        for measure in ("mAP", "mAP 256 bit", "P@10")
+        for seed in (0, 1)
+        for depth in (1, 2)
+    }
+    end_to_end = [("HPCA fine-tuned", "HPCA"), ("SWTA fine-tuned", "SoftWTA"), ("PCA patches fine-tuned", "")]
     end_to_end += [(f"scratch ({twin} twin)", "") for twin in ("hebbian", "backprop")]
     wanted |= {(*method, labels, seed, None) for method in end_to_end for labels in (20, 72) for seed in (0, 1)}
     assert found == wanted
@@ -69,15 +77,15 @@ def test_cells_and_records(whole: Path) -> None:
         assert r["dataset"] == "digits"
         assert r["fraction"] == pytest.approx(r["labels"] / 1437)
         assert 0 <= r["top1"] <= 100
-        assert (r["pretrain_seconds"] is not None) == bool(r["rule"])
+        assert (r["pretrain_seconds"] is not None) == (bool(r["rule"]) or "PCA" in r["method"])
         assert (r["finetune_seconds"] is not None) == ("fine-tuned" in r["method"] or "scratch" in r["method"])
         assert r["peak_memory_mb"] > 0
 
 
 def test_page_and_files(whole: Path) -> None:
     assert {p.name for p in whole.iterdir()} - {".lock"} == {
-        "config.yaml", "train.log", "cells", "results.csv", "results.json", "environment.json", "pictures.npz",
-        "report.html",
+        "config.yaml", "data.json", "train.log", "cells", "results.csv", "results.json", "environment.json",
+        "pictures.npz", "report.html",
     }  # fmt: skip
     page = (whole / "report.html").read_text()
     assert all(

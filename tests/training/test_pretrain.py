@@ -63,20 +63,37 @@ def test_joint_is_the_plain_loop(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_layerwise_is_one_net_after_the_other(rule: Rule) -> None:
-    first, second = LAYERS
+def test_layerwise_is_one_layer_after_the_other_on_what_stands_before_it_in_eval_mode(rule: Rule) -> None:
+    torch.manual_seed(0)
+    model = net()
+    hebb = fasthebb.attach(model, {HEAD: None, "*": rule})
+    optimizer = torch.optim.SGD(hebb.parameters(), lr=0.01)
+    for phase, (layer, before) in enumerate(zip(LAYERS, (model[:0], model[:4]))):
+        hebb.focus(layer)
+        model.train()
+        before.eval()
+        for epoch in range(2):
+            for x, _ in loader().batches(2 * phase + epoch):
+                with torch.no_grad():
+                    (model if phase else model[:4])(x)  # the first phase leaves the second layer's statistics alone
+                hebb.write_grad()
+                optimizer.step()
+    assert equal(train(rule, epochs=2, order="layerwise").state_dict(), model.state_dict())
 
-    class Later(Unlabelled):
-        """The epochs after those of the first layer."""
 
-        def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, object]]:
-            return super().batches(epoch + 2, start)
+def test_a_phase_keeps_the_statistics_that_follow_its_layer_and_no_others() -> None:
+    steps: list[list[int]] = []
 
-    model = train({first: rule, "*": None}, epochs=2)
-    model = train({second: rule, "*": None}, epochs=2, model=model, loader=Later())
-    # what follows a layer that waits need not run: the last statistics may know the second phase only
-    found, wanted = train(rule, epochs=2, order="layerwise").state_dict(), model.state_dict()
-    assert equal(*({name: v for name, v in state.items() if name[0] != "6"} for state in (found, wanted)))
+    class Counts(Watcher):
+        def stepped(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
+            steps.append([int(v) for n, v in parts["model"].state_dict().items() if n.endswith("num_batches_tracked")])
+
+    model = nn.Sequential(nn.BatchNorm2d(3, affine=False), *net())
+    hebb = fasthebb.attach(model, {"9": None, "*": HPCA()})
+    optimizer = torch.optim.SGD(hebb.parameters(), lr=0.01)
+    pretrain(model, hebb, loader(), optimizer, epochs=1, order="layerwise", max_steps=2, watcher=Counts())
+    assert steps == [[1, 1, 0], [2, 2, 0], [2, 2, 1], [2, 2, 2]]
+    assert all(module.training for module in model.modules()), "left in training mode"
 
 
 class Seen(Watcher):

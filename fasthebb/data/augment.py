@@ -1,0 +1,135 @@
+"""Augmentation of a batch of images: none, light, hard; every random number comes from the generator given.
+
+Pixels are float32 [B, C, H, W] in [0, 1], before normalisation, and stay so. Random numbers are drawn on the CPU, so
+that every device gets the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+CROP_AREA = (0.25, 1.0)  # shares of the image
+CROP_RATIO = (3 / 4, 4 / 3)  # width to height, both as shares of the image's
+ANGLE = 15.0  # degrees, either way
+JITTER = (0.6, 1.4)  # factors of brightness, contrast, saturation
+HUE = 0.1  # of a full turn, either way
+GREY = 0.1  # share of images that lose their colour
+ERASE = 0.25  # share of images that lose a box
+ERASE_AREA = (0.02, 0.33)
+ERASE_RATIO = (0.3, 3.3)
+LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue are (ITU-R BT.601)
+
+Draw = Callable[[float, float], Tensor]  # uniform in [low, high), one for each image: [B]
+
+
+def augmented(name: str, pixels: Tensor, generator: Generator) -> Tensor:
+    """Images [B, C, H, W], changed by chance as `name`, one of `AUGMENTATIONS`, says."""
+    return _MOVES[name](pixels, generator)
+
+
+def light(pixels: Tensor, generator: Generator) -> Tensor:
+    """A random flip left to right, and a random crop after reflect padding by an eighth of the side (4 pixels of 32).
+
+    One gather of reflected indices: no pixel gets a new value.
+    """
+    rows, columns = (_shifted(side, len(pixels), generator).to(pixels.device) for side in pixels.shape[-2:])
+    flip = torch.rand(len(pixels), 1, generator=generator).to(pixels.device) < 0.5
+    columns = torch.where(flip, columns.flip(1), columns)
+    images, channels = (torch.arange(size, device=pixels.device) for size in pixels.shape[:2])
+    return pixels[images[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None]]
+
+
+def hard(pixels: Tensor, generator: Generator) -> Tensor:
+    """A random crop, rotation and flip; jitter of brightness, contrast and colour; a box erased.
+
+    Crop: an area of 0.25 to 1 of the image, stretched by 3/4 to 4/3 (no side longer than the image's), turned by up to
+    15 degrees, flipped left to right or not, all resampled bilinearly at once; reflected at the edges. Jitter:
+    brightness and contrast by factors of 0.6 to 1.4; of 3 channels also saturation, and hue by up to a tenth of a turn;
+    one image in ten becomes grey. Box (Zhong et al. 2020, "Random Erasing Data Augmentation"): in one image in four,
+    0.02 to 0.33 of the area take the image's mean.
+    """
+
+    def draw(low: float, high: float) -> Tensor:
+        return torch.rand(len(pixels), generator=generator).mul_(high - low).add_(low).to(pixels.device)
+
+    return _erase(_jitter(_move(pixels, draw), draw), draw)
+
+
+_MOVES: dict[str, Callable[[Tensor, Generator], Tensor]] = {
+    "none": lambda pixels, _: pixels,
+    "light": light,
+    "hard": hard,
+}
+AUGMENTATIONS = tuple(_MOVES)
+
+
+def _shifted(side: int, count: int, generator: Generator) -> Tensor:
+    """Source positions [count, side] of a crop shifted by up to side // 8 either way, reflected at the edges."""
+    shift = torch.randint(-(side // 8), side // 8 + 1, (count, 1), generator=generator)
+    position = (torch.arange(side) + shift).abs()
+    return side - 1 - (side - 1 - position).abs()
+
+
+def _box(draw: Draw, area: tuple[float, float], ratio: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Width and height [B] of a random box, as shares of the image's; their ratio is uniform in its logarithm."""
+    share = draw(*area)
+    stretch = draw(math.log(ratio[0]), math.log(ratio[1])).exp()
+    return (share * stretch).sqrt().clamp(max=1), (share / stretch).sqrt().clamp(max=1)
+
+
+def _move(pixels: Tensor, draw: Draw) -> Tensor:
+    """Crop, turn and flip: one affine map from the new image to the old, both with corners at ±1."""
+    height, width = pixels.shape[-2:]
+    across, down = _box(draw, CROP_AREA, CROP_RATIO)
+    x, y = draw(-1, 1) * (1 - across), draw(-1, 1) * (1 - down)  # the centre of the crop
+    angle = draw(-math.radians(ANGLE), math.radians(ANGLE))
+    cos, sin = angle.cos(), angle.sin()
+    across = torch.where(draw(0, 1) < 0.5, -across, across)
+    to_x = [across * cos, -down * sin * height / width, x]
+    to_y = [across * sin * width / height, down * cos, y]
+    grid = F.affine_grid(torch.stack(to_x + to_y, 1).view(-1, 2, 3), list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+
+
+def _jitter(pixels: Tensor, draw: Draw) -> Tensor:
+    """Brightness, contrast about the image's mean, colour; what leaves [0, 1] in the end is cut off."""
+    brightness, contrast = (draw(*JITTER)[:, None, None, None] for _ in range(2))
+    pixels = pixels * brightness
+    pixels = pixels.mean((1, 2, 3), keepdim=True).lerp(pixels, contrast)
+    if pixels.shape[1] == 3:
+        pixels = (_colour(pixels, draw) @ pixels.flatten(2)).view_as(pixels)
+    return pixels.clamp_(0, 1)
+
+
+def _colour(pixels: Tensor, draw: Draw) -> Tensor:
+    """Matrices [B, 3, 3] on red, green, blue: saturation, none of it for some, then hue as a turn about the grey
+    axis."""
+    one = torch.eye(3, device=pixels.device)
+    grey = torch.tensor(LUMA, device=pixels.device).expand(3, 3)
+    saturation = torch.where(draw(0, 1) < GREY, 0, draw(*JITTER))[:, None, None]
+    hue = (draw(-HUE, HUE) * 2 * math.pi)[:, None, None]
+    axis = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=pixels.device) / math.sqrt(3)
+    turn = hue.cos() * one + (1 - hue.cos()) / 3 + hue.sin() * axis
+    return turn @ grey.lerp(one, saturation)
+
+
+def _erase(pixels: Tensor, draw: Draw) -> Tensor:
+    """Fill a random box of some images with the mean of their channels."""
+    across, down = _box(draw, ERASE_AREA, ERASE_RATIO)
+    chosen = draw(0, 1) < ERASE
+    rows, columns = (
+        _inside(side, share, draw(0, 1) * (1 - share)) for side, share in zip(pixels.shape[-2:], (down, across))
+    )
+    box = (chosen[:, None, None] & rows[:, :, None] & columns[:, None])[:, None]
+    return torch.where(box, pixels.mean((2, 3), keepdim=True), pixels)
+
+
+def _inside(side: int, share: Tensor, start: Tensor) -> Tensor:
+    """Which pixels [B, side] of a line have their centre between `start` and `start + share`, of a line of length 1."""
+    centre = (torch.arange(side, device=start.device) + 0.5) / side
+    return (centre >= start[:, None]) & (centre < (start + share)[:, None])

@@ -1,0 +1,146 @@
+"""The model card of an exported net: what it is, what it saw, how good it is, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fasthebb.evaluation.results import load
+from fasthebb.jobs.net import WHITENING, Net
+from fasthebb.training.run import read_metrics
+
+MOST = 100  # names of classes that are listed
+
+CODE = """\
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+{imports}
+
+folder = Path(".")  # this folder
+net = Net.of(json.loads((folder / "config.json").read_text()), folder)
+model = net.build()
+model.load_state_dict(load_file(folder / "model.safetensors"))
+model.eval()
+
+images = torch.rand(2, len(net.mean), net.image_size, net.image_size)  # in [0, 1]
+mean, std = (torch.tensor(values)[:, None, None] for values in (net.mean, net.std))
+x = (images - mean) / std
+"""
+WHITEN = """\
+x = Whitening.load(folder / "whitening.safetensors")(x)
+"""
+SCORES = """\
+with torch.no_grad():
+    scores = model(x)  # [2, classes]
+"""
+FEATURES = """\
+features, _ = extract(model, net.head, [(x, torch.zeros(2))])  # the head is not trained
+"""
+
+
+def card(net: Net, run: Path, differences: Mapping[str, float]) -> str:
+    """The card as Markdown. differences: by file, how far its outputs are from the net's, relative to the largest."""
+    kind = "image-classification" if net.classifier else "image-feature-extraction"
+    parts = [
+        f"---\nlibrary_name: fasthebb\npipeline_tag: {kind}\ntags:\n- fasthebb\n- hebbian-learning\n---",
+        f"# {net.model} on {net.dataset}",
+        _purpose(net),
+        _table(("fact", "value"), _facts(net, run)),
+        f"Classes: {_classes(net)}",
+        "## Results",
+        _results(run),
+        "## Files",
+        _table(("file", "differs from the net by"), [(name, f"{value:.1e}") for name, value in differences.items()]),
+        "Differences are the largest of a few random images, relative to the largest output. `model.pt2` and "
+        f"`model.onnx`, if they are there, take float32 [N, {len(net.mean)}, {net.image_size}, {net.image_size}] in "
+        f"[0, 1], normalise themselves and give {'scores' if net.classifier else 'the features that enter the head'}.",
+        "## Use",
+        f"```python\n{_code(net)}```",
+        _command(net),
+        "## Limits",
+        "It knows images of the kind that it was trained on, and its results are those of one data set. Softmax scores "
+        "are no calibrated probabilities. No licence is chosen: the one who publishes these files does so, in keeping "
+        "with that of the data set.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _purpose(net: Net) -> str:
+    hidden = f"Its hidden layers were pre-trained without labels by {net.rule}" if net.rule else "It was trained"
+    if not net.classifier:
+        return f"{hidden}, with fasthebb. It has no classifier: it gives features."
+    what = "its head alone was" if net.classifier == "head" else "it was"
+    return f"{hidden}, with fasthebb; then {what} trained on labels ({net.labels})."
+
+
+def _facts(net: Net, run: Path) -> list[tuple[str, str]]:
+    last = {name: value for record in read_metrics(run) for name, value in record.items()}
+    facts = {
+        "net": f"{net.model}, width {net.width}, forward {net.forward}",
+        "depth": f"cut before {net.cut}, which features of depth {net.depth} enter" if net.cut else "",
+        "rule": net.rule,
+        "data set": net.dataset,
+        "images": f"{net.image_size} x {net.image_size}, {len(net.mean)} channels, resized by {net.resize}",
+        "training": f"{last['epoch']} epochs, {last['step']} steps, {last['seconds']:.0f} s" if last else "",
+        "label budget": _budget(net),
+        "mean of the channels": ", ".join(f"{value:.6g}" for value in net.mean),
+        "deviation of the channels": ", ".join(f"{value:.6g}" for value in net.std),
+        "whitening": f"ZCA, in `{WHITENING}`" if net.whitened else "none",
+        "seed": str(net.seed),
+    }
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def _budget(net: Net) -> str:
+    if net.labels is None:
+        return "no labels"
+    return f"{net.labels}, {'balanced' if net.balanced else 'drawn plainly'}, seed {net.label_seed}"
+
+
+def _classes(net: Net) -> str:
+    listed = ", ".join(" ".join(name.split()) for name in net.classes[:MOST])
+    more = len(net.classes) - MOST
+    return f"{listed} and {more} more, see config.json." if more > 0 else f"{listed}."
+
+
+def _results(run: Path) -> str:
+    records = load(run)[0] if (run / "results.json").exists() else []
+    if not records:
+        return "Not measured."
+    rows = [
+        (r.method, "–" if r.depth is None else str(r.depth), str(r.labels), _percent(r.top1), _percent(r.top5))
+        for r in records
+    ]
+    return _table(("method", "depth", "labels", "top-1 %", "top-5 %"), rows)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _code(net: Net) -> str:
+    """Python that builds the net from the files and uses it as far as it is trained."""
+    pieces = [
+        ("", CODE, True),
+        ("from fasthebb.data.whitening import Whitening", WHITEN, net.whitened),
+        ("from fasthebb.evaluation import extract", FEATURES, not net.classifier),
+        ("", SCORES, bool(net.classifier)),
+    ]
+    wanted = [(needs, code) for needs, code, wished in pieces if wished]
+    imports = [*(needs for needs, _ in wanted if needs), "from fasthebb.jobs.net import Net"]
+    return "".join(code for _, code in wanted).replace("{imports}", "\n".join(imports))
+
+
+def _command(net: Net) -> str:
+    if not net.classifier:
+        return ""
+    return "With the run folder itself, `fasthebb predict --run RUN DIR` writes the classes of a folder of images."
+
+
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    cells = [columns, ("---",) * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in cells)

@@ -1,0 +1,193 @@
+"""The net of a run folder: what builds it again and feeds it, written to model.json and every checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fasthebb.console import Console
+from fasthebb.data import ImageSet, Loader
+from fasthebb.data.whitening import Whitening
+from fasthebb.files import atomic_write
+from fasthebb.models import build, call_order, head_name, trainable_layers
+from fasthebb.models.cut import HEAD, Cut
+from fasthebb.training import checkpoint
+from fasthebb.training.run import finished
+
+WHITENING = "whitening.safetensors"
+
+
+@dataclass(frozen=True)
+class Net:
+    """Everything that builds a net again and feeds it.
+
+    source: the options that its images came from. mean, std: one a channel. whitening: of whitened nets, kept in a file
+    of its own. cut, depth: the layer that a net is cut before, if it is, and the depth of the features there. From
+    `classifier` on the fields are those of its fine-tuning.
+    """
+
+    dataset: str
+    source: Mapping[str, Any]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    resize: str
+    model: str
+    width: float
+    forward: str
+    twin: str
+    head: str
+    rule: str
+    validation: float
+    seed: int
+    whitened: bool = False
+    cut: str | None = None
+    depth: int | None = None
+    pretrain_seconds: float | None = None
+    classifier: str | None = None
+    labels: str | None = None
+    balanced: bool | None = None
+    label_seed: int | None = None
+    whitening: Whitening | None = field(default=None, compare=False)
+
+    def build(self) -> nn.Module:
+        """The net, with initial weights from torch's random state."""
+        model = build(
+            self.model,
+            classes=len(self.classes),
+            channels=len(self.mean),
+            image_size=self.image_size,
+            width=self.width,
+            forward=self.forward,
+            twin=self.twin,
+        )
+        return model if self.cut is None else self.cut_off(model)
+
+    def cut_off(self, model: nn.Module) -> nn.Module:
+        """The part of a model of this net before the layer that it is cut at, under a classifier of its own."""
+        assert self.cut is not None
+        x = torch.zeros(2, len(self.mean), self.image_size, self.image_size, device=next(model.parameters()).device)
+        return Cut(model, self.cut, len(self.classes), x)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values; without the whitening."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        return {key: value for key, value in values.items() if key != "whitening"}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], where: object) -> Net:
+        """Read back `plain()`.
+
+        Raises:
+            ValueError: it is not that; `where` says whose it is.
+        """
+        try:
+            known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**known)
+        except (TypeError, AttributeError):
+            raise ValueError(f"{where} does not describe a net of this version of fasthebb; train it again") from None
+
+    def loader(self, images: ImageSet, batch_size: int, device: torch.device, **more: Any) -> Loader:
+        """Batches of images as the net takes them: normalised, and whitened if it is of whitened images."""
+        return Loader(images, batch_size, mean=self.mean, std=self.std, device=device, whiten=self.whitening, **more)
+
+
+def head_of(model: nn.Module, wished: str | None) -> str:
+    """The classifying layer: the one wished for, or the last Linear.
+
+    Raises:
+        ValueError: the model has no such layer.
+    """
+    if wished is None:
+        return head_name(model)
+    if wished not in trainable_layers(model):
+        names = ", ".join(trainable_layers(model))
+        raise ValueError(f"head {wished!r}: the model has no such layer; its Linear and Conv layers are {names}")
+    return wished
+
+
+def cut_at(net: Net, model: nn.Module, depth: int) -> tuple[Net, nn.Module]:
+    """A net and its model, cut off where the features of a depth enter the next layer.
+
+    Raises:
+        ValueError: the model has no such depth.
+    """
+    x = torch.zeros(2, len(net.mean), net.image_size, net.image_size, device=next(model.parameters()).device)
+    found = depths(model, [name for name in trainable_layers(model) if name != net.head], net.head, x)
+    if depth not in found:
+        raise ValueError(f"depth {depth}: {net.model} has depths 1 to {max(found)}")
+    net = replace(net, cut=found[depth], depth=depth, head=HEAD)
+    return net, net.cut_off(model)
+
+
+def check_images(net: Net, model: nn.Module) -> None:
+    """See whether a net takes its images, of a size that a command was given.
+
+    Raises:
+        ValueError: it does not.
+    """
+    side = net.image_size
+    images = torch.zeros(2, len(net.mean), side, side, device=next(model.parameters()).device)
+    try:
+        call_order(model, [], images)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{net.model} does not take images of {side} px ({reason}): give another --image-size"
+        ) from None
+
+
+def depths(model: nn.Module, hidden: Sequence[str], head: str, x: Tensor) -> dict[int, str]:
+    """By depth l, the module whose input are the features of depth l: hidden layer l + 1, at last the head."""
+    order = call_order(model, [*hidden, head], x)
+    return dict(enumerate(order[1:], start=1))
+
+
+def pool_of(model: nn.Module, layer: str, x: Tensor, limit: int = 4096) -> int | None:
+    """The finest pooling of the maps entering a layer that leaves at most `limit` features; None if they are fewer."""
+    shapes: list[torch.Size] = []
+    hook = model.get_submodule(layer).register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
+    try:
+        call_order(model, [], x)
+    finally:
+        hook.remove()
+    size = shapes[0][1:]
+    if size.numel() <= limit or len(size) < 3:
+        return None
+    return max(1, int((limit / size[0]) ** 0.5))
+
+
+def write_net(path: Path, net: Net) -> None:
+    """Write a run folder's model.json and, of a net of whitened images, its whitening."""
+    if net.whitening is not None:
+        net.whitening.save(path / WHITENING)
+    atomic_write(path / "model.json", json.dumps(net.plain(), indent=1, ensure_ascii=False) + "\n")
+
+
+def read_net(run: Path, console: Console) -> tuple[Net, nn.Module]:
+    """The trained net of a run folder, from its checkpoint; warns if the run is not finished.
+
+    Raises:
+        ValueError: there is no run, or its checkpoint or whitening is not sound.
+    """
+    if not run.is_dir():
+        raise ValueError(f"{run}: there is no such run folder; give the --out of an earlier pretrain or finetune")
+    state = checkpoint.load(run / "checkpoints" / "last.pt")
+    net = Net.of(state["about"], run)
+    if net.whitened:
+        net = replace(net, whitening=Whitening.load(run / WHITENING))
+    model = net.build()
+    try:
+        model.load_state_dict(state["parts"]["model"])
+    except (RuntimeError, KeyError):
+        raise ValueError(f"{run}: its checkpoint does not fit the net {net.model!r}; train it again") from None
+    if (run / "config.yaml").exists() and not finished(run):
+        console.warn(f"{run} is not finished: its net is as of step {state['progress']['step']}")
+    return net, model

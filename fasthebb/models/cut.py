@@ -1,0 +1,82 @@
+"""A net cut off at a depth: what is before a layer, under a classifier of its own.
+
+Source: the fine-tuning of Lagani et al. 2022 (arXiv 2207.03172), at every depth in turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fasthebb.models.order import eval_mode
+
+HEAD = "head"
+
+
+class Cut(nn.Module):
+    """The part of `body` before its module `layer`, then flatten, dropout and `head`: images to scores [N, classes].
+
+    What is not called before `layer` is dropped: in its place are modules that do nothing. `x`: two images.
+    Raises ValueError if `body` has no such module, or its forward does not call it.
+    """
+
+    def __init__(self, body: nn.Module, layer: str, classes: int, x: Tensor, *, dropout: float = 0.5) -> None:
+        super().__init__()
+        if layer not in dict(body.named_modules()):
+            raise ValueError(f"cut {layer!r}: the net has no such layer")
+        _drop(body, layer, _called(body, layer, x))
+        self.body = body
+        self._entered: list[Tensor] = []
+        body.get_submodule(layer).register_forward_pre_hook(self._keep, with_kwargs=True)
+        with torch.no_grad(), eval_mode(body):
+            features = self._features(x).shape[1]
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(features, classes, device=x.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.dropout(self._features(x)))
+        return scores
+
+    def _features(self, x: Tensor) -> Tensor:
+        with contextlib.suppress(_Reached):
+            self.body(x)
+        return self._entered.pop().flatten(1)
+
+    def _keep(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._entered.append([*args, *kwargs.values()][0])
+        raise _Reached
+
+
+class _Reached(Exception):  # noqa: N818 - it ends a forward that has done its work
+    """The layer was called."""
+
+
+def _called(body: nn.Module, layer: str, x: Tensor) -> set[nn.Module]:
+    # The modules that a forward of x enters before the layer.
+    called: list[nn.Module] = []
+
+    def note(module: nn.Module, _: object) -> None:
+        if module is body.get_submodule(layer):
+            raise _Reached
+        called.append(module)
+
+    hooks = [module.register_forward_pre_hook(note) for module in body.modules()]
+    try:
+        with torch.no_grad(), eval_mode(body):
+            body(x)
+    except _Reached:
+        return set(called)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    raise ValueError(f"cut {layer!r}: the net's forward does not call that layer")
+
+
+def _drop(body: nn.Module, layer: str, called: set[nn.Module]) -> None:
+    # Leaves that are not called do nothing from now on; their parents, which a forward may look into, stay.
+    for name, module in list(body.named_modules()):
+        if name and module not in called and (name == layer or not any(module.children())):
+            body.set_submodule(name, nn.Identity())

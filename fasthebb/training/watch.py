@@ -1,0 +1,75 @@
+"""Who watches a training stage of a run folder: metrics, checkpoints, and a stop between two steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fasthebb.files import append_line, atomic_write
+from fasthebb.training import checkpoint
+from fasthebb.training.curves import Curves
+from fasthebb.training.loop import Progress, Stateful, Watcher
+from fasthebb.training.stop import Interrupted
+
+if TYPE_CHECKING:
+    from fasthebb.training.run import RunFolder
+
+
+class RunWatcher(Watcher):
+    """Writes the metrics and checkpoints of one training stage into a folder.
+
+    Args:
+        run: the run folder that the stage is part of.
+        about: plain values that say what the checkpoint is of.
+        every: steps between checkpoints.
+        path: the stage's folder; checkpoints/last.pt in it is where an earlier run left the stage.
+        curves: writes TensorBoard's files, if they are wanted.
+    """
+
+    def __init__(
+        self, run: RunFolder, about: Mapping[str, Any], every: int, path: Path, curves: Curves | None = None
+    ) -> None:
+        self._run, self._about, self._every, self._path, self._curves = run, about, every, path, curves
+        self._last = path / "checkpoints" / "last.pt"
+        self._saved = -1
+
+    def restore(self, parts: Mapping[str, Stateful]) -> Progress:
+        self._last.parent.mkdir(parents=True, exist_ok=True)
+        if self._last.exists():
+            progress = checkpoint.restore(checkpoint.load(self._last), parts)
+            self._saved = progress.step
+        else:
+            progress = Progress()
+            self._save(parts, progress)
+        lines = [json.dumps(record) + "\n" for record in progress.history]
+        atomic_write(self._path / "metrics.jsonl", "".join(lines))
+        if self._curves is not None:
+            self._curves.restore(progress.history)
+        self._run.stop.deferred = True
+        return progress
+
+    def stepped(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
+        self._run.begun = True
+        if self._run.stop.requested or progress.step % self._every == 0:
+            self._save(parts, progress)
+        if self._run.stop.requested:
+            raise Interrupted
+
+    def finished(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
+        self._save(parts, progress)
+        self._run.stop.deferred = False
+
+    def epoch(self, record: dict[str, float]) -> None:
+        append_line(self._path / "metrics.jsonl", json.dumps(record))
+        if self._curves is not None:
+            self._curves.add(record)
+
+    def steps(self, steps: range, description: str) -> Iterable[int]:
+        return self._run.console.progress(steps, description)
+
+    def _save(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
+        if self._saved != progress.step:
+            checkpoint.save(self._last, parts, progress, self._about)
+            self._saved = progress.step

@@ -1,0 +1,86 @@
+"""The verdict in words: as kind as the numbers, fair to every baseline, and about accuracies alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from test_report import cells, study
+
+from fasthebb.evaluation.results import summarise
+from fasthebb.study.verdict import contests, headline, hebbian, marks, reads_features, shown
+
+
+def test_headline_names_the_gap_its_interval_and_where_it_turns() -> None:
+    records = study()
+    assert headline(records, shown(summarise(records))) == (
+        "At 10 labels hpca + probe (depth 1) reaches 75.0 ± 2.5 %, 9.2 points above training from scratch "
+        "(scratch: 65.8 ± 1.9 %). Paired over 3 seeds the difference is +9.2 ± 0.7 points. Budget by budget, the best "
+        "Hebbian method is clearly above training from scratch at 10 labels; clearly below it at 500."
+    )
+
+
+def test_headline_is_honest_when_hebbian_is_not_above() -> None:
+    below = cells("hpca", "HPCA", {10: (50.0, 52.0)}) + cells("scratch", "", {10: (55.0, 51.0)})
+    said = headline(below, shown(summarise(below)))
+    assert said.startswith(
+        "At 10 labels no Hebbian method beats training from scratch: the best of them, hpca, reaches"
+    )
+    assert "2.0 points below (scratch: 53.0 ± 25.4 %)." in said
+    assert said.endswith("the difference is −2.0 ± 38.1 points, an interval that includes zero.")
+    twice = below + [replace(record, labels=50) for record in below]
+    assert headline(twice, summarise(twice)).endswith(
+        "At every budget the best Hebbian method is not distinguishable from training from scratch."
+    )
+    level = cells("hpca", "HPCA", {10: (50.0,)}) + cells("scratch", "", {10: (50.0,)})
+    said = headline(level, shown(summarise(level)))
+    assert "level with it (scratch: 50.0 %). Fewer than two seeds measured both" in said
+
+
+def test_headline_of_seeds_that_do_not_meet() -> None:
+    records = cells("hpca", "HPCA", {10: (60.0,), 50: (70.0,)})
+    records += [replace(record, seed=7) for record in cells("scratch", "", {10: (50.0,), 50: (75.0,)})]
+    said = headline(records, summarise(records))
+    assert "10.0 points above training from scratch (scratch: 50.0 %). Fewer than two seeds" in said
+    assert said.endswith("above training from scratch (no interval) at 10 labels; below it (no interval) at 50.")
+
+
+def test_headline_without_scratch_and_without_numbers() -> None:
+    random = cells("hpca", "HPCA", {10: (70.0, 71.0)}) + cells("random features", "HPCA", {10: (60.0, 61.5)})
+    assert "9.8 points above the best method without a Hebbian rule (random features" in headline(
+        random, summarise(random)
+    )
+    alone = cells("hpca", "HPCA", {10: (70.0,)})
+    assert headline(alone, summarise(alone)).startswith("At 10 labels hpca leads with 70.0 %")
+    assert headline([], []) == "No accuracy was measured yet."
+
+
+def test_the_headline_names_what_beats_both_sides() -> None:
+    records = study() + cells("VAE probe", "", {10: (90.0, 91.0, 92.0)})
+    said = headline(records, shown(summarise(records)))
+    assert "(scratch: 65.8 ± 1.9 %)" in said
+    assert "The best of all there is VAE probe with 91.0 ± 2.5 %." in said
+
+
+def test_one_probe_depth_for_all_budgets_and_ties_by_pairs() -> None:
+    records = study()
+    rows = shown(summarise(records))
+    assert [(row.method, row.depth) for row in rows if row.labels == 10] == [
+        ("hpca", None),
+        ("hpca", 1),
+        ("random features", 1),
+        ("scratch", None),
+        ("scratch (backprop twin)", None),
+    ]
+    found = marks(records, rows)
+    scratch, twin = ("scratch", "", None), ("scratch (backprop twin)", "", None)
+    assert {found[scratch, 500], found[twin, 500]} == {"best", "tie"}
+    assert found[("hpca", "HPCA", 1), 10] == "best"
+    assert (scratch, 10) not in found
+    assert next(fight.theirs.method for fight in contests(records, rows)) == "scratch"
+
+
+def test_baselines_are_not_hebbian_and_an_svm_reads_features() -> None:
+    names = ("VAE fine-tuned", "VAE probe", "PCA patches probe", "k-means patches SVM", "random kNN")
+    rows = summarise([record for name in names for record in cells(name, "", {10: (1.0,)})])
+    assert not any(hebbian(row) for row in rows)
+    assert [reads_features(row) for row in rows] == [False, True, True, True, True]
