@@ -36,7 +36,7 @@ def fashion_mnist() -> StudyOptions:
         epochs=1,
         rates={"vae": 1e-2},
         finetune_lr=3e-2,
-        finetune_steps=1000,
+        finetune_steps=1500,
         augment="light",
         retrieval=True,
         out=Path("runs/fashion_mnist"),

@@ -99,7 +99,9 @@ def patches(bench: Bench, name: str) -> list[Record]:
         model = bench.fresh(net)
         bench.folder.log(f"seed {bench.seed}: {shown} of {len(bench.images)} images without labels")
         hidden = [layer for layer in trainable_layers(model) if layer != net.head]
-        history = fit_patches(model, hidden, bench.unlabelled(net, 256), filters, seed=bench.seed)
+        history = fit_patches(
+            model, hidden, bench.unlabelled(net, 256), filters, seed=bench.seed, show=bench.folder.console.progress
+        )
         _keep(bench, path, net, model, history[-1]["seconds"])
         return []
 
