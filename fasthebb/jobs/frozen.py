@@ -123,7 +123,8 @@ def retrieval(features: Tensor, labels: Tensor, seed: int, k: int) -> Iterator[t
     base = features[others], labels[others], features[queries], labels[queries]
     yield "retrieval mAP", retrieval_map(*base)
     yield f"retrieval mAP {BITS} bit", retrieval_map(*base, bits=BITS)
-    yield f"retrieval P@{k}", precision_at_k(*base, k=k)
+    first = min(k, len(others))
+    yield f"retrieval P@{first}", precision_at_k(*base, k=first)
 
 
 def split_queries(images: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -152,7 +152,7 @@ class FinetuneOptions(RunDataOptions):
     min_steps: int = 500
     max_steps: int | None = None
     batch_size: int = 64
-    weight_decay: float = 5e-2
+    weight_decay: float = 5e-3
     augment: Augment = "none"
     seed: int = 0
     device: str = "auto"

@@ -22,6 +22,7 @@ from fasthebb.jobs import evaluate, finetune, pretrain, setup
 from fasthebb.jobs.setup import all_but, budget, set_aside
 
 FIELDS = "dataset method rule labels fraction seed depth top1 top5 pretrain_seconds finetune_seconds peak_memory_mb"
+READ_OUTS = ("--knn", "--probe", "--svm", "--retrieval")
 RUN = {".lock", "config.yaml", "data.json", "model.json", "metrics.jsonl", "train.log", "checkpoints"}
 
 
@@ -203,17 +204,19 @@ def test_finetune_and_evaluate_read_no_label_outside_the_budget(
         monkeypatch.setattr(module, "budget", spy)
     words = ("finetune", "--run", pretrained, "--labels", "0.25", "--epochs", 3, "--lr", 0.05, balanced, "--out")
     done(*words, tmp_path / "a")
-    done("evaluate", "--run", tmp_path / "a", "--knn", "--probe")
+    done("evaluate", "--run", tmp_path / "a", *READ_OUTS)
     request.getfixturevalue("scrambled").append(chosen[0][0])
     for module in (finetune, evaluate):
         monkeypatch.setattr(module, "budget", lambda *args, **more: chosen[0])  # who is chosen depends on all labels
     done(*words, tmp_path / "b")
-    done("evaluate", "--run", tmp_path / "b", "--knn", "--probe")
+    done("evaluate", "--run", tmp_path / "b", *READ_OUTS)
     assert len(chosen[0][0]) == 12
     assert equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
     rows = [timeless(json.loads((tmp_path / name / "results.json").read_text())) for name in "ab"]
     assert rows[0] == rows[1]
-    assert len(rows[0]) == 7
+    assert len(rows[0]) == 1 + 3 * 3 + 2 * 3, (
+        "fine-tuned; three read-outs and their choice; three measures of retrieval"
+    )
 
 
 @settings(max_examples=200, deadline=None)
