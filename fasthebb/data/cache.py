@@ -92,6 +92,8 @@ class Cache:
                 _remove_parts(self.folder, entry)
                 (entry / _ABOUT).unlink(missing_ok=True)
                 atomic_save(entry / _PIXELS, write)
+                if any(why.startswith("[Errno ") for why in reasons.values()):  # a fault of the disk may pass
+                    return _mapped(entry / _PIXELS, len(items) - len(reasons), shape), reasons
                 atomic_write(entry / _ABOUT, json.dumps({"format": FORMAT, "unreadable": reasons}))
                 return _open(entry, len(items), shape)
         except OSError as error:
@@ -138,15 +140,17 @@ def _open(entry: Path, count: int, shape: tuple[int, int, int]) -> tuple[Pixels,
         raise _DamagedError(f"names images beyond its {count}")
     if bytes_ != math.prod(kept):
         raise _DamagedError(f"holds {bytes_} bytes, not {kept[0]} images of {list(shape)}")
-    return _mapped(entry / _PIXELS).reshape(kept) if bytes_ else np.empty(kept, np.uint8), reasons
+    return _mapped(entry / _PIXELS, kept[0], shape), reasons
 
 
-def _mapped(path: Path) -> Pixels:
-    """A file's bytes, copy-on-write, without setting memory aside for copies: it may be larger than that."""
+def _mapped(path: Path, count: int, shape: tuple[int, int, int]) -> Pixels:
+    """The images of a file, copy-on-write, without setting memory aside for copies: it may be larger than that."""
+    if count == 0:
+        return np.empty((0, *shape), np.uint8)
     flags = mmap.MAP_PRIVATE | _NO_RESERVE
     with path.open("rb") as file:
         pages = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-    return np.frombuffer(pages, np.uint8)
+    return np.frombuffer(pages, np.uint8).reshape(count, *shape)
 
 
 @contextlib.contextmanager

@@ -204,7 +204,7 @@ def _summary(cell: Sequence[Record], *, qualified: bool) -> Summary:
     if first.depth is not None:
         name += (
             f" (depth {first.depth})"
-            if any(kind in name.lower() for kind in ("probe", "knn", "svm"))
+            if any(kind in name.lower() for kind in ("probe", "knn", "svm", "fine-tuned", "scratch"))
             else f" + probe (depth {first.depth})"
         )
     return Summary(

@@ -64,7 +64,7 @@ def linear_svm(features: Tensor, labels: Tensor, *, c: float | None = None, seed
 def _machine(c: float, seed: int) -> Any:
     from sklearn.svm import LinearSVC
 
-    return LinearSVC(C=c, dual="auto", random_state=seed)
+    return LinearSVC(C=c, dual="auto", random_state=seed % 2**32)
 
 
 def _cost(rows: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], seed: int) -> float:
@@ -73,7 +73,7 @@ def _cost(rows: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], seed: int) -
     fewest = int(np.unique(labels, return_counts=True)[1].min())
     if fewest < 2:
         return 1.0
-    folds = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
+    folds = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=seed % 2**32)
     return max(COSTS, key=lambda c: cross_val_score(_machine(c, seed), rows, labels, cv=folds).mean())
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from fasthebb.console import Console
 from fasthebb.data.labels import parse_budget
 from fasthebb.evaluation.results import Record
@@ -43,13 +45,19 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
                 f"{options.data}: its classes are {', '.join(dataset.classes)}, the run's {', '.join(net.classes)}"
             )
         aside = set_aside(dataset, net.validation, net.seed)
-        chosen, _ = budget(dataset, parse_budget(text), aside, seed=seed, balanced=options.balanced is not False)
+        chosen = torch.empty(0, dtype=torch.int64)
+        if wanted or not net.classifier:
+            chosen, _ = budget(dataset, parse_budget(text), aside, seed=seed, balanced=options.balanced is not False)
         seconds = net.pretrain_seconds or next((r["seconds"] for r in reversed(list(read_metrics(options.run)))), None)
         net = replace(net, classes=dataset.classes, dataset=dataset.name, pretrain_seconds=seconds)
         records = []
         if net.classifier:
             top1, top5 = accuracies(model, net.loader(dataset.test, options.batch_size, device, shuffle=False), (1, 5))
-            records.append(record(net, net.classifier, len(chosen), labelled(dataset), seed, net.depth, top1, top5))
+            records.append(
+                record(
+                    net, net.classifier, net.label_count or len(chosen), labelled(dataset), seed, net.depth, top1, top5
+                )
+            )
         if wanted:
             records += frozen(
                 net, model, dataset, {len(chosen): chosen}, seed, device, console, wanted, batch_size=options.batch_size
@@ -65,6 +73,8 @@ def _with_labels_of(net: Net, options: EvaluateOptions) -> EvaluateOptions:
     if not net.classifier:
         seed = net.seed if options.seed is None else options.seed
         return replace(options, labels=options.labels or "1.0", seed=seed)
+    if options.labels and net.labels and parse_budget(options.labels) == parse_budget(net.labels):
+        options = replace(options, labels=net.labels)
     own = {"labels": net.labels, "balanced": net.balanced, "seed": net.label_seed}
     for name, value in own.items():
         given = getattr(options, name)

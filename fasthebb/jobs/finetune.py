@@ -60,6 +60,7 @@ def run(options: FinetuneOptions, console: Console) -> Path:
             labels=options.labels,
             balanced=options.balanced,
             label_seed=options.seed,
+            label_count=len(chosen),
         )
         checkpoint.seed_everything(options.seed)
         place(model, device)
@@ -70,12 +71,11 @@ def run(options: FinetuneOptions, console: Console) -> Path:
                 "let its function take `classes`"
             )
         head.reset_parameters()  # type: ignore[operator]
-        val = dataset.val or (dataset.train.subset(validation) if len(validation) else None)
+        held = dataset.val or dataset.train
+        validation = torch.arange(len(held)) if dataset.val else validation
         folder.write_config()
         write_net(folder.path, net)
-        folder.log(
-            f"{dataset.name}: {len(chosen)} labels of {labelled(dataset)}, validation on {len(val) if val else 0}"
-        )
+        folder.log(f"{dataset.name}: {len(chosen)} labels of {labelled(dataset)}, validation on {len(validation)}")
         reset_peak()
         loader = net.loader(
             dataset.train, options.batch_size, device, indices=chosen, seed=options.seed, augment=options.augment
@@ -89,7 +89,7 @@ def run(options: FinetuneOptions, console: Console) -> Path:
             head=net.head,
             weight_decay=options.weight_decay,
             max_steps=options.max_steps,
-            validation=net.loader(val, 256, device, shuffle=False) if val else None,
+            validation=net.loader(held, 256, device, indices=validation, shuffle=False) if len(validation) else None,
             watcher=folder.watcher(net.plain(), options.checkpoint_steps, tensorboard=options.tensorboard),
         )
         peak = peak_bytes() / 2**20

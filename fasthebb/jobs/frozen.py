@@ -109,8 +109,8 @@ def read_out(at: Features, classes: int, wanted: ReadOuts, seed: int) -> Iterato
         sgd = wanted.probe_method != "ridge"
         fitted = linear_probe(at.few, at.known, method=wanted.probe_method, seed=seed) if sgd else ridge
         yield error, "probe", fitted.score(at.tested, at.truth), fitted.score(at.tested, at.truth, 5)
-    if wanted.knn:
-        near = max(1, min(wanted.k, len(at.few) // classes))
+    near = max(1, min(wanted.k, len(at.few) // classes))
+    if wanted.knn and len(at.few) > near:
         top1 = knn_accuracy(at.few, at.known, at.tested, at.truth, k=near)
         yield -knn_left_out(at.few, at.known, k=near), "knn", top1, None
     if wanted.svm:

@@ -55,6 +55,7 @@ class Net:
     labels: str | None = None
     balanced: bool | None = None
     label_seed: int | None = None
+    label_count: int | None = None
     whitening: Whitening | None = field(default=None, compare=False)
 
     def build(self) -> nn.Module:
@@ -113,8 +114,8 @@ def head_of(model: nn.Module, wished: str | None) -> str:
     return wished
 
 
-def cut_at(net: Net, model: nn.Module, depth: int) -> tuple[Net, nn.Module]:
-    """A net and its model, cut off where the features of a depth enter the next layer.
+def layer_at(net: Net, model: nn.Module, depth: int) -> str:
+    """The layer that the features of a depth enter.
 
     Raises:
         ValueError: the model has no such depth.
@@ -123,7 +124,12 @@ def cut_at(net: Net, model: nn.Module, depth: int) -> tuple[Net, nn.Module]:
     found = depths(model, [name for name in trainable_layers(model) if name != net.head], net.head, x)
     if depth not in found:
         raise ValueError(f"depth {depth}: {net.model} has depths 1 to {max(found)}")
-    net = replace(net, cut=found[depth], depth=depth, head=HEAD)
+    return found[depth]
+
+
+def cut_at(net: Net, model: nn.Module, depth: int) -> tuple[Net, nn.Module]:
+    """A net and its model, cut off where the features of a depth enter the next layer; raises as `layer_at`."""
+    net = replace(net, cut=layer_at(net, model, depth), depth=depth, head=HEAD)
     return net, net.cut_off(model)
 
 

@@ -63,6 +63,7 @@ def with_data_of(net: Net, options: R) -> R:
     source: Mapping[str, Any] = {
         name: Path(value) if name in ("data_dir", "labels_file") and value else value
         for name, value in net.source.items()
+        if getattr(options, name) is None
     }
     return replace(options, **source)
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
+from fasthebb.layers import LAYERS
 from fasthebb.models.order import eval_mode
 
 HEAD = "head"
@@ -27,7 +29,9 @@ class Cut(nn.Module):
         super().__init__()
         if layer not in dict(body.named_modules()):
             raise ValueError(f"cut {layer!r}: the net has no such layer")
-        _drop(body, layer, _called(body, layer, x))
+        called = _called(body, layer, x)
+        _drop(body, layer, set(called))
+        _still(called)
         self.body = body
         self._entered: list[Tensor] = []
         body.get_submodule(layer).register_forward_pre_hook(self._keep, with_kwargs=True)
@@ -54,8 +58,8 @@ class _Reached(Exception):  # noqa: N818 - it ends a forward that has done its w
     """The layer was called."""
 
 
-def _called(body: nn.Module, layer: str, x: Tensor) -> set[nn.Module]:
-    # The modules that a forward of x enters before the layer.
+def _called(body: nn.Module, layer: str, x: Tensor) -> list[nn.Module]:
+    # The modules that a forward of x enters before the layer, in order.
     called: list[nn.Module] = []
 
     def note(module: nn.Module, _: object) -> None:
@@ -68,11 +72,20 @@ def _called(body: nn.Module, layer: str, x: Tensor) -> set[nn.Module]:
         with torch.no_grad(), eval_mode(body):
             body(x)
     except _Reached:
-        return set(called)
+        return called
     finally:
         for hook in hooks:
             hook.remove()
     raise ValueError(f"cut {layer!r}: the net's forward does not call that layer")
+
+
+def _still(called: list[nn.Module]) -> None:
+    # The dropouts after the last layer are in place of ours, which follows.
+    for module in reversed(called):
+        if isinstance(module, LAYERS):
+            return
+        if isinstance(module, _DropoutNd):
+            module.p = 0.0
 
 
 def _drop(body: nn.Module, layer: str, called: set[nn.Module]) -> None:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from fasthebb.data import Dataset, Loader
 from fasthebb.data.labels import parse_budget
+from fasthebb.data.whitening import Whitening
 from fasthebb.evaluation.results import Record
 from fasthebb.files import atomic_write
-from fasthebb.jobs.net import Net, check_images, head_of, write_net
+from fasthebb.jobs.net import Net, check_images, head_of, layer_at, write_net
 from fasthebb.jobs.setup import all_but, budget, set_aside, source_of, whitening_of
 from fasthebb.memory import reset_peak
 from fasthebb.study.options import StudyOptions
@@ -59,10 +60,12 @@ class Bench:
     def net_of(self, method: str, **own: Any) -> Net:
         """The net of a method: the seed's, with what is the method's own, and its whitening."""
         net = replace(self.net, whitened=method in self.options.whiten, **own)
-        if not net.whitened:
-            return net
-        console = self.folder.console
-        return replace(net, whitening=whitening_of(net, self.dataset, self.images, self.options, console))
+        return replace(net, whitening=self.whitening) if net.whitened else net
+
+    @cached_property
+    def whitening(self) -> Whitening:
+        """That of the images that pre-training sees."""
+        return whitening_of(self.net, self.dataset, self.images, self.options, self.folder.console)
 
     def fresh(self, net: Net) -> nn.Module:
         """A net with the seed's initial weights, on the device."""
@@ -133,4 +136,7 @@ def base_net(options: StudyOptions, dataset: Dataset, mean: Any, std: Any, seed:
     )
     model = net.build()
     check_images(net, model)
-    return replace(net, head=head_of(model, options.head))
+    net = replace(net, head=head_of(model, options.head))
+    for depth in options.finetune_depths:
+        layer_at(net, model, depth)
+    return net

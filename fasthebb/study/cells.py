@@ -80,7 +80,9 @@ def variational(bench: Bench, name: str) -> list[Record]:
             epochs=options.epochs,
             lr=options.rates.get(name, options.lr),
             max_steps=options.max_steps,
-            watcher=bench.folder.watcher(net.plain(), options.checkpoint_steps, path / "vae"),
+            watcher=bench.folder.watcher(
+                net.plain(), options.checkpoint_steps, path / "vae", tensorboard=options.tensorboard
+            ),
         )
         model.load_state_dict(encoder_state(whole), strict=False)
         _keep(bench, path, net, model, history[-1]["seconds"])
@@ -155,10 +157,10 @@ def _keep(bench: Bench, path: Path, net: Net, model: nn.Module, seconds: float) 
     # The checkpoint and the metrics of a net that was trained in another shape, or in no steps.
     watcher = bench.watcher(path, net)
     parts = {"model": model}
-    progress = watcher.restore(parts)
     record = {"epoch": 1, "step": 1, "seconds": seconds}
-    watcher.epoch(record)
-    watcher.finished(parts, Progress(step=1, seconds=seconds, history=[*progress.history, record]))
+    if not watcher.restore(parts).step:
+        watcher.epoch(record)
+    watcher.finished(parts, Progress(step=1, seconds=seconds, history=[record]))
 
 
 def _frozen(bench: Bench, net: Net, model: nn.Module, shown: str) -> list[Record]:
@@ -189,6 +191,8 @@ def _tuned(
     options, images, model = bench.options, bench.dataset.train, start()
     if depth is not None:
         net, model = cut_at(net, model, depth)
+    own = {"labels": str(labels), "label_count": labels, "label_seed": bench.seed, "balanced": options.balanced}
+    net = replace(net, classifier="finetune", **own)  # type: ignore[arg-type]
     model.get_submodule(net.head).reset_parameters()  # type: ignore[operator]
     loader = net.loader(
         images, options.batch_size, bench.device,

@@ -21,10 +21,15 @@ LINES = 8  # as many as a reader tells apart in one figure
 _SUFFIX = re.compile(r"\s+(probe|svm|knn|fine-tuned)$", re.IGNORECASE)
 
 
+def end_to_end(row: Summary) -> bool:
+    """Whether this row is of a net trained end to end on the labels: its method's name says so."""
+    return any(kind in row.method.lower() for kind in ("scratch", "fine-tuned"))
+
+
 def readout(row: Summary) -> str:
     """One of `READOUTS`: how the features of this row were read, by its method's name; a row of a depth is a probe."""
     named = (kind for kind in READOUTS if kind.lower() in row.method.lower())
-    return next(named, END_TO_END if row.depth is None else "probe")
+    return next(named, END_TO_END if row.depth is None or end_to_end(row) else "probe")
 
 
 def family(row: Summary) -> Family:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fasthebb.evaluation.results import Difference, Estimate, Key, Record, Summary, count, paired
-from fasthebb.study.families import END_TO_END, highest, readout
+from fasthebb.study.families import END_TO_END, end_to_end, highest, readout
 
 RETRIEVAL = re.compile(r"(?P<method>.+?)(?: retrieval)? (?P<measure>(?:mAP|P@\d+)(?: \d+ bit)?)")
 
@@ -58,11 +58,13 @@ def retrieves(row: Summary) -> bool:
 def shown(rows: Sequence[Summary]) -> list[Summary]:
     """The accuracies of the main table: those of no depth; of a method that has none, one depth for all budgets.
 
-    A study's probes choose their depth by the budget's own labels, and that record has no depth. For records of another
+    A study's probes choose their depth by the budget's own labels, and that record has no depth; nor has the whole net
+    trained end to end, which stands for those cut at a depth. For records of another
     origin it is the depth of the highest mean over the budgets at which every depth was probed, baselines alike.
     """
     rows = [row for row in rows if not retrieves(row)]
-    chosen = {(row.method, row.rule) for row in rows if row.depth is None and reads_features(row)}
+    whole = [row for row in rows if row.depth is None and (reads_features(row) or end_to_end(row))]
+    chosen = {(row.method, row.rule) for row in whole}
     probes: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
     for row in rows:
         if row.depth is not None and row.n and (row.method, row.rule) not in chosen:

@@ -35,3 +35,7 @@ class Curves:
             if name != "step":
                 self._writer.add_scalar(name, value, int(record["step"]))
         self._writer.flush()
+
+    def close(self) -> None:
+        """End the writer, and the thread that it writes from."""
+        self._writer.close()

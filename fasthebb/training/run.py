@@ -31,14 +31,20 @@ from fasthebb.training.curves import Curves
 from fasthebb.training.stop import Stop
 from fasthebb.training.watch import RunWatcher
 
-FREE = frozenset({"out", "resume", "device", "checkpoint_steps"})  # may differ on resume
+FREE = frozenset(  # may differ on resume; that the images are the same is checked by themselves
+    {"out", "resume", "device", "checkpoint_steps", "cache_dir", "data_dir", "download", "max_bad", "tensorboard"}
+)
 WRITTEN = (
     ".lock", "config.yaml", "data.json", "model.json", "whitening.safetensors", "metrics.jsonl", "train.log",
     "checkpoints/last.pt",
     "cells/*/model.json", "cells/*/whitening.safetensors", "cells/*/metrics.jsonl", "cells/*/checkpoints/last.pt",
+    "tensorboard/events.*", "cells/*/tensorboard/events.*", "cells/*/vae/tensorboard/events.*",
     "cells/*/vae/metrics.jsonl", "cells/*/vae/checkpoints/last.pt",
 )  # fmt: skip
-FOLDERS = ("cells/*/vae/checkpoints", "cells/*/vae", "cells/*/checkpoints", "cells/*", "cells", "checkpoints")
+FOLDERS = (
+    "tensorboard", "cells/*/tensorboard", "cells/*/vae/tensorboard", "cells/*/vae/checkpoints",
+    "cells/*/vae", "cells/*/checkpoints", "cells/*", "cells", "checkpoints",
+)  # fmt: skip
 
 
 class RunFolder:

@@ -59,6 +59,8 @@ class RunWatcher(Watcher):
 
     def finished(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
         self._save(parts, progress)
+        if self._curves is not None:
+            self._curves.close()
         self._run.stop.deferred = False
 
     def epoch(self, record: dict[str, float]) -> None:

@@ -32,7 +32,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write_images(root / "images", each=20)
     start = (*NET, "--data", f"folder:{data}", "--epochs", "2", "--batch-size", "16", "--whiten")
     assert main(["pretrain", *start, "--out", f"{root / 'run'}", "--quiet"]) == 0
-    tune = ("--labels", "100%", "--epochs", "40", "--min-steps", "1", "--batch-size", "16", "--lr", "0.05")
+    tune = (
+        "--labels",
+        "100%",
+        "--epochs",
+        "40",
+        "--min-steps",
+        "1",
+        "--batch-size",
+        "16",
+        "--lr",
+        "0.05",
+        "--weight-decay",
+        "0.05",
+    )
     assert main(["finetune", "--run", f"{root / 'run'}", *tune, "--out", f"{root / 'tuned'}", "--quiet"]) == 0
     shutil.rmtree(data)
     return root

@@ -74,7 +74,7 @@ def test_accuracy_against_labels_has_plain_ticks_and_a_legend() -> None:
 def test_accuracy_against_seconds_and_depth_have_a_figure_per_budget() -> None:
     by_time, by_depth = figures.accuracy_against_seconds(rows()), figures.accuracy_by_depth(rows())
     assert list(by_time) == [10, 1149]
-    assert list(by_depth) == [("probe", 10), ("probe", 1149)]
+    assert list(by_depth) == [(kind, labels) for kind in ("probe", "end to end") for labels in (10, 1149)]
     assert "hpca: 61.0 ± 2.5 after 10.5 s" in check(by_time[10])
     assert "hpca + probe (depth 2): 63.0 ± 2.5" in check(by_depth["probe", 10])
     assert {"1", "2", "hpca", "depth of the read-out"} <= words(by_depth["probe", 10])

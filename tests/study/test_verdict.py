@@ -84,3 +84,14 @@ def test_baselines_are_not_hebbian_and_an_svm_reads_features() -> None:
     rows = summarise([record for name in names for record in cells(name, "", {10: (1.0,)})])
     assert not any(hebbian(row) for row in rows)
     assert [reads_features(row) for row in rows] == [False, True, True, True, True]
+
+
+def test_a_net_cut_at_the_best_depth_of_the_test_images_stands_for_nobody() -> None:
+    whole = cells("HPCA fine-tuned", "HPCA", {10: (50.0, 51.0, 52.5)})
+    cut = [replace(record, depth=2, top1=record.top1 + 20) for record in whole if record.top1 is not None]
+    scratch = cells("scratch (hebbian twin)", "", {10: (60.0, 61.0, 62.0)})
+    rows = shown(summarise([*whole, *cut, *scratch]))
+    assert [row.name for row in rows] == ["HPCA fine-tuned", "scratch (hebbian twin)"]
+    (contest,) = contests([*whole, *cut, *scratch], rows)
+    assert contest.outcome.startswith("clearly below")
+    assert [row.name for row in summarise(cut)] == ["HPCA fine-tuned (depth 2)"]
