@@ -15,7 +15,7 @@ import pytest
 from painted import fill
 from tiny import QUIET
 
-from fasthebb.data import cache
+from fasthebb.data import cache, decode
 from fasthebb.data.cache import Cache, entry_name
 from fasthebb.data.folders import list_images
 from fasthebb.data.listing import Item
@@ -130,3 +130,20 @@ def test_what_a_killed_process_left_is_removed(items: list[Item], tmp_path: Path
         holder.wait()
     assert [path.parent.name for path in folder.glob("*/.*.part")] == ["busy"]
     assert (own / "about.json").is_file()
+
+
+def test_a_fault_of_the_disk_is_not_kept(items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = decode.read_item
+
+    def fails(item: Item) -> bytes | str:
+        if item == items[0]:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(item)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "read_item", fails)
+        images, failures = Cache(tmp_path / "cache", QUIET).read(items, 4, 3, "crop")
+        assert len(images) == len(items) - 1
+        assert failures == [f"{items[0].name} ([Errno 13] Permission denied)"]
+    images, failures = Cache(tmp_path / "cache", QUIET).read(items, 4, 3, "crop")
+    assert (len(images), failures) == (len(items), [])

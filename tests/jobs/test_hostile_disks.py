@@ -75,6 +75,19 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, words: list[str],
     assert main([*words, "--resume"]) == 0, "with room again it goes on"
 
 
+def test_where_images_lie_may_change(unfinished: Path, words: list[str], data: Path, tmp_path: Path) -> None:
+    words[words.index("--data") + 1] = f"folder:{data.name}"
+    text = (unfinished / "config.yaml").read_text().replace(f"folder:{data}", f"folder:{data.name}")
+    (unfinished / "config.yaml").write_text(text)
+    (unfinished / "data.json").write_text(
+        (unfinished / "data.json").read_text().replace(f"folder:{data}", f"folder:{data.name}")
+    )
+    data.rename(tmp_path / "moved")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "moved").rename(tmp_path / "elsewhere" / data.name)
+    assert main([*words, "--resume", "--data-dir", str(tmp_path / "elsewhere"), "--max-bad", "0.5"]) == 0
+
+
 def test_images_that_changed(
     unfinished: Path, words: list[str], data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,13 @@ def test_another_data_set_gets_a_head_of_its_own(digits: Path, tuned: Path, data
     assert {r["dataset"] for r in json.loads((tuned / "results.json").read_text())} == {data}
 
 
+def test_what_is_said_of_the_data_counts_without_their_name(
+    tuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = fails(capsys, 1, "evaluate", "--run", tuned, "--labels-file", tmp_path / "nothere.csv")
+    assert "nothere.csv" in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

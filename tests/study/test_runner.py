@@ -98,6 +98,7 @@ def test_a_cell_is_a_net_of_its_own(whole: Path) -> None:
     cell = whole / "cells" / "finetune-swta-72-s0"
     net, model = read_net(cell, QUIET)
     assert (net.rule, net.forward, net.twin) == ("SoftWTA", "unit_norm_relu", "hebbian")
+    assert (net.classifier, net.labels, net.label_count, net.label_seed) == ("finetune", "72", 72, 0)
     test = load("digits", image_size=net.image_size).test
     measured = next(r for r in rows(whole) if (r["method"], r["labels"], r["seed"]) == ("SWTA fine-tuned", 72, 0))
     assert accuracy(model, net.loader(test, 256, torch.device("cpu"), shuffle=False)) == measured["top1"]
