@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,103 +27,79 @@ EVERYWHERE = ("--debug", "--json", "--quiet")
 
 
 class Command(NamedTuple):
-    """A command: its help line, and what loads its options class and its function."""
+    """A command: its help line, and where its options class and its function are, as "module:name"."""
 
     help: str
-    load: Callable[[], tuple[type[Any], Callable[[Any, Console], object]]]
+    options: str
+    function: str
 
-
-def _pretrain() -> tuple[type[Any], Callable[[Any, Console], object]]:
-    from fasthebb.jobs.options import PretrainOptions
-    from fasthebb.jobs.pretrain import run
-
-    return PretrainOptions, run
-
-
-def _finetune() -> tuple[type[Any], Callable[[Any, Console], object]]:
-    from fasthebb.jobs.finetune import run
-    from fasthebb.jobs.options import FinetuneOptions
-
-    return FinetuneOptions, run
-
-
-def _evaluate() -> tuple[type[Any], Callable[[Any, Console], object]]:
-    from fasthebb.jobs.evaluate import run
-    from fasthebb.jobs.options import EvaluateOptions
-
-    return EvaluateOptions, run
-
-
-def _study() -> tuple[type[Any], Callable[[Any, Console], object]]:
-    from fasthebb.study.options import StudyOptions
-    from fasthebb.study.runner import run
-
-    return StudyOptions, run
-
-
-def _bench() -> tuple[type[Any], Callable[[Any, Console], object]]:
-    from fasthebb.bench.command import BenchOptions, run
-
-    return BenchOptions, run
-
-
-def _report() -> tuple[type[Any], Callable[[Any, Console], object]]:
-    from fasthebb.study.rebuild import ReportOptions, run
-
-    return ReportOptions, run
-
-
-def _embed() -> tuple[type[Any], Callable[[Any, Console], object]]:
-    from fasthebb.jobs.embed import EmbedOptions, run
-
-    return EmbedOptions, run
-
-
-def _predict() -> tuple[type[Any], Callable[[Any, Console], object]]:
-    from fasthebb.jobs.predict import PredictOptions, run
-
-    return PredictOptions, run
-
-
-def _export() -> tuple[type[Any], Callable[[Any, Console], object]]:
-    from fasthebb.jobs.export import ExportOptions, run
-
-    return ExportOptions, run
-
-
-def _data() -> tuple[type[Any], Callable[[Any, Console], object]]:
-    from fasthebb.jobs.data import DataCommandOptions, run
-
-    return DataCommandOptions, run
-
-
-def _completion() -> tuple[type[Any], Callable[[Any, Console], object]]:
-    from fasthebb.jobs.completion import CompletionOptions, run
-
-    def complete(options: Any, console: Console) -> object:
-        from fasthebb.recipes import RECIPES
-        from fasthebb.study.options import BASELINES, standard_rules
-
-        kinds = {name: (command.help, command.load()[0]) for name, command in COMMANDS.items()}
-        known = {"recipe": list(RECIPES), "methods": [*standard_rules(), *BASELINES]}
-        return run(options, console, kinds, known)
-
-    return CompletionOptions, complete
+    def load(self) -> tuple[type[Any], Callable[[Any, Console], object]]:
+        """Import the options class and the function."""
+        return _imported(self.options), _imported(self.function)
 
 
 COMMANDS = {
-    "study": Command("compare methods over label budgets and seeds: tables and a report", _study),
-    "pretrain": Command("train a net's hidden layers on images without labels", _pretrain),
-    "finetune": Command("train a pre-trained net on few labels", _finetune),
-    "evaluate": Command("measure a run on test images: classifier, probe, nearest neighbours", _evaluate),
-    "embed": Command("write the features of images, with their paths and labels, to a file", _embed),
-    "predict": Command("write the class of every image of a folder as CSV", _predict),
-    "export": Command("write a net for others: weights, a model card, programs", _export),
-    "data": Command("`data check` counts, measures and compares the images of a data set", _data),
-    "report": Command("write a study's report again from its results", _report),
-    "bench": Command("time a training step against supervised and published ones", _bench),
-    "completion": Command("print a script that completes commands and options in bash, zsh or fish", _completion),
-}
+    name: Command(about, f"fasthebb.{options}", f"fasthebb.{function}")
+    for name, about, options, function in (
+        (
+            "study", "compare methods over label budgets and seeds: tables and a report",
+            "study.options:StudyOptions", "study.runner:run",
+        ),
+        (
+            "pretrain", "train a net's hidden layers on images without labels",
+            "jobs.options:PretrainOptions", "jobs.pretrain:run",
+        ),
+        (
+            "finetune", "train a pre-trained net on few labels",
+            "jobs.options:FinetuneOptions", "jobs.finetune:run",
+        ),
+        (
+            "evaluate", "measure a run on test images: classifier, probe, nearest neighbours",
+            "jobs.options:EvaluateOptions", "jobs.evaluate:run",
+        ),
+        (
+            "embed", "write the features of images, with their paths and labels, to a file",
+            "jobs.embed:EmbedOptions", "jobs.embed:run",
+        ),
+        (
+            "predict", "write the class of every image of a folder as CSV",
+            "jobs.predict:PredictOptions", "jobs.predict:run",
+        ),
+        (
+            "export", "write a net for others: weights, a model card, programs",
+            "jobs.export:ExportOptions", "jobs.export:run",
+        ),
+        (
+            "data", "`data check` counts, measures and compares the images of a data set",
+            "jobs.data:DataCommandOptions", "jobs.data:run",
+        ),
+        ("report", "write a study's report again from its results", "study.rebuild:ReportOptions", "study.rebuild:run"),
+        (
+            "bench", "time a training step against supervised and published ones",
+            "bench.command:BenchOptions", "bench.command:run",
+        ),
+        (
+            "completion", "print a script that completes commands and options in bash, zsh or fish",
+            "jobs.completion:CompletionOptions", "cli:complete",
+        ),
+    )
+}  # fmt: skip
+
+
+def complete(options: Any, console: Console) -> object:
+    """Print a script that knows every command, option and name."""
+    from fasthebb.jobs.completion import run
+    from fasthebb.recipes import RECIPES
+    from fasthebb.study.options import BASELINES, standard_rules
+
+    kinds = {name: (command.help, command.load()[0]) for name, command in COMMANDS.items()}
+    known = {"recipe": list(RECIPES), "methods": [*standard_rules(), *BASELINES]}
+    return run(options, console, kinds, known)
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -179,9 +179,9 @@ def _images_below(folder: Path, root: Path | None = None, *, deep: bool = True) 
     suffixes = tuple(SUFFIXES)
     start = "" if root in (None, folder) else f"{_printable(folder.relative_to(root).as_posix())}/"
     found: list[Item] = []
-    todo = [(str(folder), start)]
-    while todo:
-        where, prefix = todo.pop()
+    waiting = [(str(folder), start)]
+    while waiting:
+        where, prefix = waiting.pop()
         with os.scandir(where) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
@@ -189,7 +189,7 @@ def _images_below(folder: Path, root: Path | None = None, *, deep: bool = True) 
                 name = prefix + _printable(entry.name)
                 if entry.is_dir(follow_symlinks=False):
                     if deep:
-                        todo.append((entry.path, f"{name}/"))
+                        waiting.append((entry.path, f"{name}/"))
                 elif entry.name.lower().endswith(suffixes) and entry.is_file():
                     found.append(Item(name, UNLABELLED, entry.path))
     return sorted(found)

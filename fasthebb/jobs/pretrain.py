@@ -9,9 +9,9 @@ import torch
 
 from fasthebb.console import Console
 from fasthebb.hebbian import attach
-from fasthebb.jobs.net import Net, check_images, head_of, write_net
+from fasthebb.jobs.net import check_images, head_of, write_net
 from fasthebb.jobs.options import PretrainOptions, forward_of, rule_name
-from fasthebb.jobs.setup import all_but, load_as_given, set_aside, source_of, statistics, whitening_of
+from fasthebb.jobs.setup import all_but, load_as_given, new_net, set_aside, statistics, whitening_of
 from fasthebb.options import plain
 from fasthebb.training import checkpoint
 from fasthebb.training.loop import device_of, place
@@ -36,26 +36,9 @@ def run(options: PretrainOptions, console: Console) -> Path:
             return folder.path
         dataset = load_as_given(options, console)
         folder.check_data(dataset.name, dataset.fingerprint)
-        mean, std = statistics(dataset)
         checkpoint.seed_everything(options.seed)
-        net = Net(
-            dataset=dataset.name,
-            source=source_of(options),
-            classes=dataset.classes,
-            mean=mean,
-            std=std,
-            image_size=options.image_size,
-            resize=options.resize,
-            model=options.model,
-            width=options.width,
-            forward=options.forward,
-            twin="hebbian",
-            head="",
-            rule=rule_name(options.rule),
-            validation=options.validation,
-            seed=options.seed,
-            whitened=options.whiten,
-        )
+        own = {"forward": options.forward, "rule": rule_name(options.rule), "whitened": options.whiten}
+        net = new_net(options, dataset, statistics(dataset), options.seed, **own)
         model = place(net.build(), device)
         check_images(net, model)
         net = replace(net, head=head_of(model, options.head))

@@ -68,6 +68,22 @@ def with_data_of(net: Net, options: R) -> R:
     return replace(options, **source)
 
 
+def new_net(
+    options: ImageOptions, dataset: Dataset, spread: tuple[tuple[float, ...], tuple[float, ...]], seed: int, **own: Any
+) -> Net:
+    """A net as options of pretrain or study describe it, for the images of a data set; its head is not known yet.
+
+    spread: their mean and deviation, as of `statistics`. own: other fields of `Net`.
+    """
+    mean, std = spread
+    taken = {name: getattr(options, name) for name in ("image_size", "resize", "model", "width", "validation")}
+    more = {"forward": "relu", "twin": "hebbian", "head": "", "rule": "", **own}
+    return Net(
+        dataset=dataset.name, source=source_of(options), classes=dataset.classes, mean=mean, std=std, seed=seed,
+        **taken, **more,
+    )  # fmt: skip
+
+
 def statistics(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation per channel of the training images; no label is read."""
     return channel_statistics(dataset.train)

@@ -18,7 +18,7 @@ from fasthebb.data.whitening import Whitening
 from fasthebb.evaluation.results import Record
 from fasthebb.files import atomic_write
 from fasthebb.jobs.net import Net, check_images, head_of, layer_at, write_net
-from fasthebb.jobs.setup import all_but, budget, set_aside, source_of, whitening_of
+from fasthebb.jobs.setup import all_but, budget, new_net, set_aside, whitening_of
 from fasthebb.memory import reset_peak
 from fasthebb.study.options import StudyOptions
 from fasthebb.training import checkpoint
@@ -111,29 +111,13 @@ class Bench:
         return self.folder.watcher(net.plain(), options.checkpoint_steps, path, tensorboard=options.tensorboard)
 
 
-def base_net(options: StudyOptions, dataset: Dataset, mean: Any, std: Any, seed: int) -> Net:
-    """The net of a study before a method makes it its own.
+def base_net(options: StudyOptions, dataset: Dataset, spread: Any, seed: int) -> Net:
+    """The net of a study before a method makes it its own; `spread` as of `new_net`.
 
     Raises:
-        ValueError: the model cannot be built for these images, or has no such head.
+        ValueError: the model cannot be built for these images, or has no such head or depth.
     """
-    net = Net(
-        dataset=dataset.name,
-        source=source_of(options),
-        classes=dataset.classes,
-        mean=mean,
-        std=std,
-        image_size=options.image_size,
-        resize=options.resize,
-        model=options.model,
-        width=options.width,
-        forward="relu",
-        twin="hebbian",
-        head="",
-        rule="",
-        validation=options.validation,
-        seed=seed,
-    )
+    net = new_net(options, dataset, spread, seed)
     model = net.build()
     check_images(net, model)
     net = replace(net, head=head_of(model, options.head))

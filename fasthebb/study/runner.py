@@ -49,8 +49,8 @@ def run(options: StudyOptions, console: Console) -> Path:
 def _measure(options: StudyOptions, folder: RunFolder, device: torch.device) -> None:
     dataset = load_as_given(options, folder.console)
     folder.check_data(dataset.name, dataset.fingerprint)
-    mean, std = statistics(dataset)
-    nets = {seed: base_net(options, dataset, mean, std, seed) for seed in options.seeds}
+    spread = statistics(dataset)
+    nets = {seed: base_net(options, dataset, spread, seed) for seed in options.seeds}
     benches = [Bench(options, dataset, folder, device, net, seed) for seed, net in nets.items()]
     for bench in benches:
         _ = bench.budgets  # one that does not fit fails before anything is trained
