@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fasthebb.console import Console
 from fasthebb.data.labels import parse_budget
+from fasthebb.evaluation import confusion_matrix, predictions, topk_accuracy
 from fasthebb.evaluation.results import Record
-from fasthebb.files import lock
+from fasthebb.files import atomic_write, lock
 from fasthebb.jobs.frozen import CHOSEN, ReadOuts, frozen
 from fasthebb.jobs.net import Net, read_net
 from fasthebb.jobs.options import EvaluateOptions
 from fasthebb.jobs.results import add, record
 from fasthebb.jobs.setup import budget, labelled, load_for, set_aside, with_data_of
-from fasthebb.training.finetune import accuracies
 from fasthebb.training.loop import device_of, place
 from fasthebb.training.run import read_metrics
 
@@ -52,7 +56,9 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
         net = replace(net, classes=dataset.classes, dataset=dataset.name, pretrain_seconds=seconds)
         records = []
         if net.classifier:
-            top1, top5 = accuracies(model, net.loader(dataset.test, options.batch_size, device, shuffle=False), (1, 5))
+            scores, truth = predictions(model, net.loader(dataset.test, options.batch_size, device, shuffle=False))
+            top1, top5 = (topk_accuracy(scores, truth, k) for k in (1, 5))
+            _write_confusion(options.run, net, confusion_matrix(scores.argmax(1), truth, len(net.classes)))
             records.append(
                 record(
                     net, net.classifier, net.label_count or len(chosen), labelled(dataset), seed, net.depth, top1, top5
@@ -66,6 +72,15 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
     columns = ("method", "depth", "labels", "top-1 %", "top-5 %")
     console.table(f"{net.dataset}: {options.run}", columns, [_row(r) for r in records])
     return records
+
+
+def _write_confusion(run: Path, net: Net, counts: Tensor) -> None:
+    # confusion.csv: a line per true class, a column per predicted one.
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["true class", *net.classes])
+    rows.writerows([name, *line] for name, line in zip(net.classes, counts.tolist()))
+    atomic_write(run / "confusion.csv", text.getvalue())
 
 
 def _with_labels_of(net: Net, options: EvaluateOptions) -> EvaluateOptions:

@@ -97,6 +97,10 @@ def test_evaluate_adds_to_the_results(tuned: Path, capsys: pytest.CaptureFixture
     found = {(r["method"], r["depth"], r["labels"], r["seed"]) for r in rows[1:]}
     assert found == {(method, depth, 24, 3) for depth in (1, 2, None) for method in ("probe", "knn")}
     assert capsys.readouterr().out.count("\n") == 3 + 1 + len(found)
+    head, *lines = csv.reader((tuned / "confusion.csv").read_text().splitlines())
+    assert head == ["true class", *sorted(COLOURS)]
+    counts = [[int(number) for number in line[1:]] for line in lines]
+    assert 100 * sum(counts[i][i] for i in range(3)) / sum(map(sum, counts)) == pytest.approx(rows[0]["top1"])
     done("evaluate", "--run", tuned, "--knn", "--probe")
     assert json.loads((tuned / "results.json").read_text()) == rows
 
