@@ -62,7 +62,7 @@ class Program(nn.Module):
         super().__init__()
         self.model = model
         if isinstance(model, Cut):
-            _run_on(model, str(net.cut))
+            model.run_through()
         if not net.classifier:
             self.model.set_submodule(net.head, nn.Identity())
         self._whitening = net.whitening
@@ -155,13 +155,6 @@ def _program(net: Net, model: nn.Module, images: Tensor) -> torch.export.Exporte
     except Exception as error:  # torch raises many kinds on a forward that is no fixed graph
         reason = f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"
         raise ValueError(f"{net.model} cannot be made a program ({reason}): export it as safetensors alone") from None
-
-
-def _run_on(model: Cut, layer: str) -> None:
-    """Let a cut net's forward go on, through modules that do nothing: torch.export follows none that is broken off."""
-    entered, module = model._entered, model.body.get_submodule(layer)
-    module._forward_pre_hooks.clear()
-    module.register_forward_pre_hook(lambda _, args: None if entered else entered.append(args[0].clone()))
 
 
 def _outputs(net: Net, model: nn.Module, images: Tensor) -> Tensor:

@@ -33,8 +33,9 @@ class Cut(nn.Module):
         _drop(body, layer, set(called))
         _still(called)
         self.body = body
+        self._layer = layer
         self._entered: list[Tensor] = []
-        body.get_submodule(layer).register_forward_pre_hook(self._keep, with_kwargs=True)
+        self._hook = body.get_submodule(layer).register_forward_pre_hook(self._keep, with_kwargs=True)
         with torch.no_grad(), eval_mode(body):
             features = self._features(x).shape[1]
         self.dropout = nn.Dropout(dropout)
@@ -43,6 +44,14 @@ class Cut(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.head(self.dropout(self._features(x)))
         return scores
+
+    def run_through(self) -> None:
+        """Let every forward go on behind the layer, through modules that do nothing: exporters follow no other."""
+        self._hook.remove()
+        entered = self._entered
+        self.body.get_submodule(self._layer).register_forward_pre_hook(
+            lambda _, args: None if entered else entered.append(args[0].clone())
+        )
 
     def _features(self, x: Tensor) -> Tensor:
         with contextlib.suppress(_Reached):

@@ -131,3 +131,24 @@ def test_curves_for_tensorboard(data: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [event.step for event in curves.Scalars("update/0")] == [row["step"] for row in rows]
     assert [event.value for event in curves.Scalars("update/0")] == pytest.approx([row["update/0"] for row in rows])
+
+
+def test_a_study_of_a_depth_that_is_not_there_begins_nothing(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--data", f"folder:{data}", "--methods", "hpca", "--budgets", "12", "--finetune-depths", 9)
+    said = fails(capsys, 1, "study", *NET, *words, "--out", tmp_path / "study")
+    assert "depth 9: tiny:net has depths 1 to 2" in said
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_budget_is_counted_on_the_images_that_it_was_of(data: Path, tmp_path: Path) -> None:
+    done("pretrain", *NET, "--data", f"folder:{data}", "--max-steps", 2, "--out", tmp_path / "run")
+    tuned = tmp_path / "tuned"
+    done("finetune", "--run", tmp_path / "run", "--labels", "50%", "--min-steps", 2, "--epochs", 1, "--out", tuned)
+    few = write_images(tmp_path / "few", each=5)
+    done("evaluate", "--run", tuned, "--data", f"folder:{few}")
+    done("evaluate", "--run", tuned, "--labels", "0.5", "--knn")
+    records = json.loads((tuned / "results.json").read_text())
+    assert {r["labels"] for r in records if r["method"] == "finetune"} == {24}
+    assert {r["dataset"] for r in records} == {f"folder:{data}", f"folder:{few}"}
