@@ -9,32 +9,58 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fasthebb import data, finish, models, response
+    from fasthebb import activation, competition, data, finish, models, response
     from fasthebb.data import few_labels
     from fasthebb.evaluation import extract, knn_accuracy, linear_probe, retrieval_map
     from fasthebb.hebbian import Hebbian, attach
-    from fasthebb.rules import HPCA, KWTA, HardWTA, Hebb, Oja, Rule, SoftWTA, Subspace, Terms
+    from fasthebb.rules import (
+        BCM,
+        HICA,
+        HPCA,
+        ICA,
+        KWTA,
+        SOM,
+        Covariance,
+        HardWTA,
+        Hebb,
+        Instar,
+        Krotov,
+        Modulated,
+        Oja,
+        Prototypes,
+        Rule,
+        SoftHebb,
+        SoftWTA,
+        Subspace,
+        Taught,
+        Terms,
+        Trace,
+        WeightedSubspace,
+    )
     from fasthebb.training.finetune import finetune
     from fasthebb.training.pretrain import pretrain
 
 __version__ = "0.1.0"
 
+_RULES = (
+    "BCM", "HICA", "HPCA", "ICA", "KWTA", "SOM", "Covariance", "HardWTA", "Hebb", "Instar", "Krotov", "Modulated", "Oja",
+    "Prototypes", "Rule", "SoftHebb", "SoftWTA", "Subspace", "Taught", "Terms", "Trace", "WeightedSubspace",
+)  # fmt: skip
 _HOME = {
     **dict.fromkeys(("attach", "Hebbian"), "fasthebb.hebbian"),
-    **dict.fromkeys(
-        ("Rule", "Terms", "Hebb", "Oja", "Subspace", "HPCA", "HardWTA", "KWTA", "SoftWTA"), "fasthebb.rules"
-    ),
+    **dict.fromkeys(_RULES, "fasthebb.rules"),
     "pretrain": "fasthebb.training.pretrain",
     "finetune": "fasthebb.training.finetune",
     **dict.fromkeys(("extract", "knn_accuracy", "linear_probe", "retrieval_map"), "fasthebb.evaluation"),
     "few_labels": "fasthebb.data",
 }
-_MODULES = ("data", "finish", "models", "response")
+_MODULES = ("activation", "competition", "data", "finish", "models", "response")
 
 __all__ = [
-    "HPCA", "KWTA", "HardWTA", "Hebb", "Hebbian", "Oja", "Rule", "SoftWTA", "Subspace", "Terms",
-    "attach", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy", "linear_probe", "models",
-    "pretrain", "response", "retrieval_map",
+    "BCM", "Covariance", "HICA", "HPCA", "HardWTA", "Hebb", "Hebbian", "ICA", "Instar", "KWTA", "Krotov", "Modulated",
+    "Oja", "Prototypes", "Rule", "SOM", "SoftHebb", "SoftWTA", "Subspace", "Taught", "Terms", "Trace", "WeightedSubspace",
+    "activation", "attach", "competition", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy",
+    "linear_probe", "models", "pretrain", "response", "retrieval_map",
 ]  # fmt: skip
 
 

@@ -2,9 +2,15 @@
 
 Units compete within their group, at every location of every sample on its own. In hard and k-winner competition ties
 all win; the shares of the soft ones sum to one.
+
+The functions are for rules; the objects, one for each, are what `Instar` takes. An object may remember: its state is
+that of the rule, so it follows the same contract (`fasthebb.rules.base.Rule`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -44,3 +50,101 @@ def power(s: Tensor, temperature: float) -> Tensor:
     relative = positive * reciprocal(positive.amax(dim=-2, keepdim=True))  # the largest is 1: no underflow of all
     raised = relative.pow(1 / temperature)
     return raised * reciprocal(raised.sum(dim=-2, keepdim=True))
+
+
+@dataclass(frozen=True)
+class Competition:
+    """Which units learn of a patch, and how much."""
+
+    def __call__(self, s: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        """Shares r [N, G, C, L] for responses s; pure, as `Rule.terms` is."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:  # noqa: ARG002
+        """The memory for a layer of shape (G, C); a ValueError says that the competition does not fit it."""
+        return {}
+
+    def stats(self, r: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """Sums over a batch of what it wants to remember, named as the state."""
+        return {}
+
+    def next_state(self, state: dict[str, Tensor], stats: dict[str, Tensor], count: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """The memory after a step."""
+        return state
+
+
+@dataclass(frozen=True)
+class Hard(Competition):
+    """The unit of the largest response wins; ties all win."""
+
+    def __call__(self, s: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+        return hard(s)
+
+
+@dataclass(frozen=True)
+class KWinners(Competition):
+    """The k units of the largest responses win; ties all win.
+
+    Raises:
+        ValueError: k is below 1, or above the number of units of a layer.
+    """
+
+    k: int = 1
+
+    def __post_init__(self) -> None:
+        check_winners("KWinners", self.k)
+
+    def __call__(self, s: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+        return k_winners(s, self.k)
+
+    def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:
+        check_winners("KWinners", self.k, shape[1])
+        return {}
+
+
+@dataclass(frozen=True)
+class Softmax(Competition):
+    """Shares exp(s/temperature), normalised across units.
+
+    Raises:
+        ValueError: the temperature is not above 0.
+    """
+
+    temperature: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_temperature("Softmax", self.temperature)
+
+    def __call__(self, s: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+        return softmax(s, self.temperature)
+
+
+@dataclass(frozen=True)
+class Power(Competition):
+    """Shares max(s, 0)^(1/temperature), normalised across units.
+
+    Raises:
+        ValueError: the temperature is not above 0.
+    """
+
+    temperature: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_temperature("Power", self.temperature)
+
+    def __call__(self, s: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+        return power(s, self.temperature)
+
+
+def check_winners(who: str, k: int, units: int | None = None) -> None:
+    """Whether k of some units can win; raises ValueError."""
+    if k < 1:
+        raise ValueError(f"{who}(k={k}): at least one unit must win; take k from 1 to the number of units")
+    if units is not None and k > units:
+        raise ValueError(f"{who}(k={k}): the layer has {units} units a group; take k from 1 to {units}")
+
+
+def check_temperature(who: str, temperature: float) -> None:
+    """Whether a temperature is above 0 and finite; raises ValueError."""
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"{who}(temperature={temperature}): the temperature must be above 0; try 0.02")

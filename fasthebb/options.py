@@ -15,11 +15,12 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from fasthebb import rules
+from fasthebb.competition import Competition
 from fasthebb.response import Response
 
 T = TypeVar("T")
 
-set_parsing_settings(subclasses_enabled=[rules.Rule, Response])
+set_parsing_settings(subclasses_enabled=[rules.Rule, Response, Competition])
 
 
 class Usage(Exception):  # noqa: N818 - what the user typed, not a failure
@@ -138,7 +139,7 @@ def to_yaml(options: Any) -> str:
 
 def plain(value: Any) -> Any:
     """Options as plain values that YAML can hold and a command line can read back."""
-    if isinstance(value, rules.Rule | Response):
+    if isinstance(value, rules.Rule | Response | Competition):
         return {
             "class_path": _path(type(value)),
             "init_args": {f.name: plain(getattr(value, f.name)) for f in fields(value)},
@@ -203,7 +204,7 @@ def _yaml(path: Path) -> Mapping[Any, Any]:
 
 
 def _check_rule(name: str) -> None:
-    known = [name for name in rules.__all__ if name not in ("Rule", "Terms")]
+    known = [name for name in rules.__all__ if name not in ("Rule", "Local", "Terms")]
     if re.fullmatch(r"\w+", name) and name not in known:
         close = get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {close[0]}? " if close else ""

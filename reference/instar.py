@@ -3,7 +3,8 @@
     ΔW_i = Σ_m r_mi² (x_m − w_i) / Σ_m r_mi       average "weighted": r is the step length and the averaging weight
     ΔW_i = Σ_m r_mi  (x_m − w_i) / Σ_m r_mi       average "plain"
 
-and ΔW_i = 0 for a unit that never wins, Σ_m r_mi = 0. The strength r_mi of unit i at location m is
+and ΔW_i = 0 for a unit that never wins, Σ_m r_mi = 0. A unit of negative strength moves towards −x,
+r (x − sign(r) w_i), and counts |r| in the sum below. The strength r_mi of unit i at location m is
 
     hard, k winners   1 where y_mi is at least the k-th largest response of the location, else 0: ties all win
     soft, "exp"       exp(y_mi / T) / Σ_j exp(y_mj / T)
@@ -69,8 +70,9 @@ def instar(compete: Competition, average: Average = "weighted") -> Rule:
         for i in range(len(w)):
             norm = 0.0
             for x, r in zip(patches, strengths):
-                dw[i] += (r[i] * r[i] if average == "weighted" else r[i]) * (x - w[i])
-                norm += r[i]
+                c = r[i] * r[i] if average == "weighted" else r[i]
+                dw[i] += c * x - abs(c) * w[i]
+                norm += abs(r[i])
             dw[i] = dw[i] / norm if norm > 0 else torch.zeros_like(w[i])
         return dw
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 import fasthebb
 import reference.finishes
-from fasthebb import finish
+from fasthebb import competition, finish
 from fasthebb.response import Angular, Cosine, Dot, Projection, RaisedCosine
 from reference import hebb, instar, pca, responses, update
+from reference.patches import patches
 
 RAISED = responses.raised_cosine(2.0)
+
+Memory = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,38 @@ class RuleCase:
     loop: hebb.Rule
     response: responses.Response = responses.dot
     finish: reference.finishes.Finish | None = None
+    by_sample: bool = False  # the loop sees one sample at a time, its locations in order
+
+
+@dataclass(frozen=True)
+class SignalCase:
+    """A rule that needs a signal, one entry a sample; the loop is made of one entry a patch."""
+
+    name: str
+    rule: fasthebb.Rule
+    loop: Callable[[Tensor], hebb.Rule]
+    signal: Callable[[int], Tensor]  # for so many samples
+    response: responses.Response = responses.dot
+
+
+@dataclass(frozen=True)
+class MemoryCase:
+    """A rule that remembers; the loop of a group is made of its memory, which moves on once a step.
+
+    start: the memory of a group of so many units. after: the memory after a step with responses y [M, C] of the group,
+    as the rule saw them, and the memory that step was made with.
+    """
+
+    name: str
+    rule: fasthebb.Rule
+    start: Callable[[int], Memory]
+    loop: Callable[[Memory], hebb.Rule]
+    after: Callable[[Memory, Tensor], Memory]
+    response: responses.Response = responses.dot
+
+    def first(self) -> RuleCase:
+        """Its first step, as a case of a rule without memory."""
+        return RuleCase(self.name, self.rule, lambda x, w, y: self.loop(self.start(len(w)))(x, w, y), self.response)
 
 
 LAYERS = [
@@ -67,7 +102,12 @@ LAYERS = [
     LayerCase("convT3d", lambda: nn.ConvTranspose3d(2, 5, 2, stride=2, padding=1), (2, 2, 3, 2, 3)),
 ]
 
+MEMORIES: list[MemoryCase] = []
+
+SIGNALS: list[SignalCase] = []
+
 RULES = [
+    *(case.first() for case in MEMORIES),
     RuleCase("hebb", fasthebb.Hebb(), hebb.hebb),
     RuleCase("oja", fasthebb.Oja(), hebb.oja),
     RuleCase("subspace", fasthebb.Subspace(), pca.subspace),
@@ -80,6 +120,10 @@ RULES = [
     RuleCase("soft", fasthebb.SoftWTA(0.02), instar.soft_wta(0.02), RAISED),
     RuleCase("soft-plain", fasthebb.SoftWTA(0.3, average="plain"), instar.soft_wta(0.3, average="plain"), RAISED),
     RuleCase("power", fasthebb.SoftWTA(0.05, "power"), instar.soft_wta(0.05, "power"), RAISED),
+    RuleCase("instar", fasthebb.Instar(response=Dot()), instar.instar(lambda y: y, "plain")),
+    RuleCase("instar-hard", fasthebb.Instar(competition.Hard(), response=Dot()), instar.k_wta(1)),
+    RuleCase("instar-k", fasthebb.Instar(competition.KWinners(2)), instar.k_wta(2), RAISED),
+    RuleCase("instar-soft", fasthebb.Instar(competition.Softmax(0.1)), instar.soft_wta(0.1, average="plain"), RAISED),
     RuleCase("dot", fasthebb.SoftWTA(1.0, response=Dot()), instar.soft_wta(1.0), responses.dot),
     RuleCase("projection", fasthebb.SoftWTA(1.0, response=Projection()), instar.soft_wta(1.0), responses.projection),
     RuleCase("cosine", fasthebb.SoftWTA(0.2, response=Cosine()), instar.soft_wta(0.2), responses.cosine),
@@ -103,14 +147,30 @@ def make(case: LayerCase, seed: int = 0) -> tuple[nn.Module, Tensor]:
 
 def expected(case: RuleCase, layer: nn.Module, x: Tensor) -> Tensor:
     """ΔW by the literal loop."""
+    if case.by_sample:
+        parts = [update(layer, x_n, case.loop, response=case.response) for x_n in samples(layer, x).split(1)]
+        return torch.stack(parts).mean(dim=0)
     return update(layer, x, case.loop, response=case.response, finish=case.finish)
 
 
-def learned(rule: fasthebb.Rule, layer: nn.Module, *batches: Tensor) -> Tensor:
-    """ΔW by the engine: attach, forward the batches, write_grad, detach."""
+def expected_of_signal(case: SignalCase, layer: nn.Module, x: Tensor) -> Tensor:
+    """ΔW by the literal loop for the case's signal, which every location of a sample shares."""
+    n = len(samples(layer, x))
+    locations = len(patches(layer, x)[0]) // n
+    return update(layer, x, case.loop(case.signal(n).repeat_interleave(locations, dim=0)), response=case.response)
+
+
+def samples(layer: nn.Module, x: Tensor) -> Tensor:
+    """An input with its batch dimension."""
+    return x if x.dim() > (1 if isinstance(layer, nn.Linear) else len(layer.kernel_size) + 1) else x.unsqueeze(0)
+
+
+def learned(rule: fasthebb.Rule, layer: nn.Module, *batches: Tensor, signals: Sequence[Tensor] = ()) -> Tensor:
+    """ΔW by the engine: attach, forward the batches, each with its signal, write_grad, detach."""
     layer.weight.grad = None
     hebb = fasthebb.attach(layer, rule)
-    for x in batches:
+    for number, x in enumerate(batches):
+        hebb.signal = signals[number] if signals else None
         layer(x)
     hebb.write_grad()
     hebb.detach()

@@ -13,9 +13,10 @@ import pytest
 import fasthebb
 
 NAMES = [
-    "HPCA", "HardWTA", "Hebb", "Hebbian", "KWTA", "Oja", "Rule", "SoftWTA", "Subspace", "Terms",
-    "attach", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy", "linear_probe", "models",
-    "pretrain", "response", "retrieval_map",
+    "BCM", "Covariance", "HICA", "HPCA", "HardWTA", "Hebb", "Hebbian", "ICA", "Instar", "KWTA", "Krotov", "Modulated",
+    "Oja", "Prototypes", "Rule", "SOM", "SoftHebb", "SoftWTA", "Subspace", "Taught", "Terms", "Trace", "WeightedSubspace",
+    "activation", "attach", "competition", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy",
+    "linear_probe", "models", "pretrain", "response", "retrieval_map",
 ]  # fmt: skip
 
 

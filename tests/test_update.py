@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import LAYERS, RULES, LayerCase, RuleCase, error, expected, learned, make
+from cases import (
+    LAYERS,
+    MEMORIES,
+    RULES,
+    SIGNALS,
+    LayerCase,
+    MemoryCase,
+    RuleCase,
+    SignalCase,
+    error,
+    expected,
+    expected_of_signal,
+    learned,
+    make,
+    samples,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 import fasthebb
+import reference
 from fasthebb import update
+from reference.patches import patches, unit_weights
+from reference.update import respond
 
 BATCHED = [case for case in LAYERS if case.name not in ("linear-vector", "conv2d-unbatched")]
 
@@ -32,6 +50,46 @@ def test_parts_and_micro_batches_add_up(layer: LayerCase, rule: RuleCase, monkey
     assert error(learned(rule.rule, module, *x.split(1)), whole) <= 1e-10
     monkeypatch.setitem(update.PART_BYTES, "cpu", 1)  # one sample a part, one unit a block
     assert error(learned(rule.rule, module, x), whole) <= 1e-10
+
+
+@pytest.mark.parametrize("rule", SIGNALS, ids=lambda case: case.name)
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda case: case.name)
+def test_signals_equal_the_literal_loop(layer: LayerCase, rule: SignalCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, x = make(layer)
+    signal = rule.signal(len(samples(module, x)))
+    want = expected_of_signal(rule, module, x)
+    assert error(learned(rule.rule, module, x, signals=[signal]), want) <= 1e-10
+    if layer in BATCHED:
+        assert error(learned(rule.rule, module, *x.split(1), signals=signal.split(1)), want) <= 1e-10
+        monkeypatch.setitem(update.PART_BYTES, "cpu", 1)
+        assert error(learned(rule.rule, module, x, signals=[signal]), want) <= 1e-10
+
+
+@pytest.mark.parametrize("rule", MEMORIES, ids=lambda case: case.name)
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda case: case.name)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_memory_equals_the_literal_loop(parts: int, layer: LayerCase, rule: MemoryCase) -> None:
+    module, x = make(layer)
+    if parts > len(samples(module, x)):
+        pytest.skip("one sample cannot be split")
+    hebb = fasthebb.attach(module, rule.rule)
+    memory = [rule.start(len(w)) for w in unit_weights(module)]
+    for step in range(4):
+        module.weight.grad = None
+        seen = x * (1 + step / 4)
+        responses = [respond(*group, rule.response) for group in zip(patches(module, seen), unit_weights(module))]
+        want = reference.update(module, seen, [rule.loop(m) for m in memory], response=rule.response)
+        for part in seen.chunk(parts) if parts > 1 else [seen]:
+            module(part)
+        hebb.write_grad()
+        assert error(-module.weight.grad, want) <= 1e-10
+        memory = [rule.after(m, y) for m, y in zip(memory, responses)]
+        kept = hebb.state_dict()["layers"][""]
+        for name in memory[0]:
+            got = kept[name] if kept[name].ndim == 0 else torch.cat(list(kept[name]))
+            want_kept = memory[0][name] if kept[name].ndim == 0 else torch.cat([m[name] for m in memory])
+            assert error(got, want_kept) <= 1e-10
+        module.weight.data += 0.05 * want
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda case: case.name)

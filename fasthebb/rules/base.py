@@ -65,3 +65,34 @@ class Rule:
     def next_state(self, state: dict[str, Tensor], stats: dict[str, Tensor], count: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """The memory after a step, once per `write_grad`: stats and count are summed over micro-batches and ranks."""
         return state
+
+
+@dataclass(frozen=True)
+class Local(Rule):
+    """A rule of three steps: what a unit does (activity), what of it meets the input (post), what is learnt of both.
+
+    Rules that are written this way can be taught (`Taught`) and weighed by a third factor (`Modulated`).
+    """
+
+    def activity(self, y: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+        """What the units do, [N, G, C, L]: their response, or their share of a competition."""
+        return y
+
+    def post(self, a: Tensor) -> Tensor:
+        """What of the activity correlates with the input: all of it unless a rule says otherwise."""
+        return a
+
+    def learn(self, post: Tensor, a: Tensor) -> Terms:
+        """The terms of a batch with post and activity a, both [N, G, C, L].
+
+        post is what `post(a)` returned, or that times a factor of either sign; a is as `activity` returned it, or less.
+        """
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def stats(self, y: Tensor, a: Tensor) -> dict[str, Tensor] | None:  # noqa: ARG002
+        """What the rule wants to remember of a batch."""
+        return None
+
+    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:  # noqa: ARG002
+        a = self.activity(y, state)
+        return self.learn(self.post(a), a)._replace(stats=self.stats(y, a))

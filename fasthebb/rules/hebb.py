@@ -11,27 +11,26 @@ Journal of Mathematical Biology 15, 1982, equation 3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from fasthebb.decay import Diagonal
 from fasthebb.ops import count, total
-from fasthebb.rules.base import Rule, Terms
+from fasthebb.rules.base import Local, Terms
 
 
 @dataclass(frozen=True)
-class Hebb(Rule):
+class Hebb(Local):
     """ΔW_i = E[y_i x]: cells that fire together wire together; grows without bound unless the caller bounds it."""
 
-    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:  # noqa: ARG002
-        return Terms(post=y, decay=None, norm=count(y))
+    def learn(self, post: Tensor, a: Tensor) -> Terms:
+        return Terms(post, decay=None, norm=count(a))
 
 
 @dataclass(frozen=True)
-class Oja(Rule):
+class Oja(Local):
     """ΔW_i = E[y_i (x − y_i w_i)]: every unit on its own converges to the first principal component, ‖w‖ = 1."""
 
-    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:  # noqa: ARG002
-        return Terms(post=y, decay=Diagonal(total(y * y)), norm=count(y))
+    def learn(self, post: Tensor, a: Tensor) -> Terms:
+        return Terms(post, decay=Diagonal(total(post * a)), norm=count(a))

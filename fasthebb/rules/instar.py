@@ -5,9 +5,11 @@
 | HardWTA | 1 for the largest | r·r or r | diag Σ post | Σ r |
 | KWTA(k) | 1 for the k largest | r·r or r | diag Σ post | Σ r |
 | SoftWTA(temperature) | softmax across units | r·r or r | diag Σ post | Σ r |
+| Instar(competition) | any, or the response itself | r | diag Σ abs post | Σ abs r |
 
 With average="weighted" the winner's share r enters twice, as step length and as averaging weight:
-ΔW_i = Σ r²(x − w_i)/Σ r (the paper's SWTA); with "plain" once: Σ r(x − w_i)/Σ r.
+ΔW_i = Σ r²(x − w_i)/Σ r (the paper's SWTA); with "plain" once: Σ r(x − w_i)/Σ r. Where r is negative the unit moves
+towards −x: Σ r(x − sign(r) w_i)/Σ |r|.
 
 S. Grossberg, "Adaptive pattern classification and universal recoding I", Biological Cybernetics 23, 1976.
 G. Lagani et al., arXiv 2207.03172: SWTA.
@@ -21,40 +23,34 @@ from typing import Literal
 
 from torch import Tensor
 
-from fasthebb.competition import hard, k_winners, power, softmax
+from fasthebb.competition import Competition, check_temperature, check_winners, hard, k_winners, power, softmax
 from fasthebb.decay import Diagonal
 from fasthebb.ops import total
 from fasthebb.response import RaisedCosine, Response
-from fasthebb.rules.base import Rule, Terms
+from fasthebb.rules.base import Local, Terms
 
 
 @dataclass(frozen=True)
-class _Instar(Rule):
+class Attracted(Local):
+    """A rule whose units move towards the patches, each by its share; shares are never negative."""
+
     response: Response = field(default=RaisedCosine(2.0), kw_only=True)
 
-    def compete(self, s: Tensor) -> Tensor:
-        raise NotImplementedError  # pragma: no cover - abstract
-
-    def step_length(self, r: Tensor) -> Tensor:
-        return r
-
-    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:  # noqa: ARG002
-        r = self.compete(y)
-        norm = total(r)
-        post = self.step_length(r)
-        return Terms(post=post, decay=Diagonal(norm if post is r else total(post)), norm=norm)
+    def learn(self, post: Tensor, a: Tensor) -> Terms:
+        norm = total(a)
+        return Terms(post, Diagonal(norm if post is a else total(post)), norm)
 
 
 @dataclass(frozen=True)
-class HardWTA(_Instar):
+class HardWTA(Attracted):
     """The unit of the largest response moves towards the mean of the patches it wins: a k-means step; ties all win."""
 
-    def compete(self, s: Tensor) -> Tensor:
-        return hard(s)
+    def activity(self, y: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+        return hard(y)
 
 
 @dataclass(frozen=True)
-class KWTA(_Instar):
+class KWTA(Attracted):
     """The k units of the largest responses move towards the patch; ties all win.
 
     Args:
@@ -67,20 +63,18 @@ class KWTA(_Instar):
     k: int = 1
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ValueError(f"KWTA(k={self.k}): at least one unit must win; take k from 1 to the number of units")
+        check_winners("KWTA", self.k)
 
     def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:
-        if self.k > shape[1]:
-            raise ValueError(f"KWTA(k={self.k}): the layer has {shape[1]} units a group; take k from 1 to {shape[1]}")
+        check_winners("KWTA", self.k, shape[1])
         return {}
 
-    def compete(self, s: Tensor) -> Tensor:
-        return k_winners(s, self.k)
+    def activity(self, y: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+        return k_winners(y, self.k)
 
 
 @dataclass(frozen=True)
-class SoftWTA(_Instar):
+class SoftWTA(Attracted):
     """Every unit moves towards the patch by its share r of the competition.
 
     Args:
@@ -97,15 +91,42 @@ class SoftWTA(_Instar):
     average: Literal["weighted", "plain"] = "weighted"
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"SoftWTA(temperature={self.temperature}): the temperature must be above 0; try 0.02")
+        check_temperature("SoftWTA", self.temperature)
         if self.competition not in ("exp", "power"):
             raise ValueError(f"SoftWTA(competition={self.competition!r}): choose exp or power")
         if self.average not in ("weighted", "plain"):
             raise ValueError(f"SoftWTA(average={self.average!r}): choose weighted or plain")
 
-    def compete(self, s: Tensor) -> Tensor:
-        return softmax(s, self.temperature) if self.competition == "exp" else power(s, self.temperature)
+    def activity(self, y: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+        return softmax(y, self.temperature) if self.competition == "exp" else power(y, self.temperature)
 
-    def step_length(self, r: Tensor) -> Tensor:
-        return r.square() if self.average == "weighted" else r
+    def post(self, a: Tensor) -> Tensor:
+        return a.square() if self.average == "weighted" else a
+
+
+@dataclass(frozen=True)
+class Instar(Attracted):
+    """Every unit moves towards the patch by its share of a competition of your choice.
+
+    Args:
+        competition: who learns, an object of `fasthebb.competition`; None for Grossberg's instar, in which every unit
+            learns by its own response.
+    """
+
+    competition: Competition | None = None
+
+    def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:
+        return {} if self.competition is None else self.competition.init_state(shape)
+
+    def activity(self, y: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        return y if self.competition is None else self.competition(y, state)
+
+    def learn(self, post: Tensor, a: Tensor) -> Terms:
+        norm = total(a.abs())
+        return Terms(post, Diagonal(norm if post is a else total(post.abs())), norm)
+
+    def stats(self, y: Tensor, a: Tensor) -> dict[str, Tensor] | None:  # noqa: ARG002
+        return None if self.competition is None else self.competition.stats(a)
+
+    def next_state(self, state: dict[str, Tensor], stats: dict[str, Tensor], count: Tensor) -> dict[str, Tensor]:
+        return state if self.competition is None else self.competition.next_state(state, stats, count)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fasthebb.decay import Gram, LowerGram
 from fasthebb.ops import count
-from fasthebb.rules.base import Rule, Terms
+from fasthebb.rules.base import Local, Terms
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -31,15 +31,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class Subspace(Rule):
+class Subspace(Local):
     """ΔW = E[y (x − Wᵀy)ᵀ]: the units together span the leading principal subspace."""
 
-    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:  # noqa: ARG002
-        return Terms(post=y, decay=Gram(y, y), norm=count(y))
+    def learn(self, post: Tensor, a: Tensor) -> Terms:
+        return Terms(post, decay=Gram(post, a), norm=count(a))
 
 
 @dataclass(frozen=True)
-class HPCA(Rule):
+class HPCA(Local):
     """ΔW_i = E[f(y_i) (x − Σ_{j≤i} f(y_j) w_j)]: unit i learns the i-th principal component.
 
     With "identity" this is Sanger's rule (the generalised Hebbian algorithm). Units are ordered by channel index.
@@ -59,7 +59,9 @@ class HPCA(Rule):
                 f"HPCA(activation={self.activation!r}): choose {', '.join(ACTIVATIONS)} or pass a function"
             )
 
-    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:  # noqa: ARG002
+    def activity(self, y: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
         f = self.activation if callable(self.activation) else ACTIVATIONS[self.activation]
-        post = f(y)
-        return Terms(post=post, decay=LowerGram(post, post), norm=count(y))
+        return f(y)
+
+    def learn(self, post: Tensor, a: Tensor) -> Terms:
+        return Terms(post, decay=LowerGram(post, a), norm=count(a))
