@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _RULES = (
-    "BCM", "HICA", "HPCA", "ICA", "KWTA", "SOM", "Covariance", "HardWTA", "Hebb", "Instar", "Krotov", "Modulated", "Oja",
-    "Prototypes", "Rule", "SoftHebb", "SoftWTA", "Subspace", "Taught", "Terms", "Trace", "WeightedSubspace",
+    "BCM", "HICA", "HPCA", "ICA", "KWTA", "SOM", "Covariance", "HardWTA", "Hebb", "Instar", "Krotov", "Modulated",
+    "Oja", "Prototypes", "Rule", "SoftHebb", "SoftWTA", "Subspace", "Taught", "Terms", "Trace", "WeightedSubspace",
 )  # fmt: skip
 _HOME = {
     **dict.fromkeys(("attach", "Hebbian"), "fasthebb.hebbian"),
@@ -57,10 +57,10 @@ _HOME = {
 _MODULES = ("activation", "competition", "data", "finish", "models", "response")
 
 __all__ = [
-    "BCM", "Covariance", "HICA", "HPCA", "HardWTA", "Hebb", "Hebbian", "ICA", "Instar", "KWTA", "Krotov", "Modulated",
-    "Oja", "Prototypes", "Rule", "SOM", "SoftHebb", "SoftWTA", "Subspace", "Taught", "Terms", "Trace", "WeightedSubspace",
-    "activation", "attach", "competition", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy",
-    "linear_probe", "models", "pretrain", "response", "retrieval_map",
+    "BCM", "HICA", "HPCA", "ICA", "KWTA", "SOM", "Covariance", "HardWTA", "Hebb", "Hebbian", "Instar", "Krotov",
+    "Modulated", "Oja", "Prototypes", "Rule", "SoftHebb", "SoftWTA", "Subspace", "Taught", "Terms", "Trace",
+    "WeightedSubspace", "activation", "attach", "competition", "data", "extract", "few_labels", "finetune", "finish",
+    "knn_accuracy", "linear_probe", "models", "pretrain", "response", "retrieval_map",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"files", "console", "ops", "decay", "diagnostics", "environment", "memory"},
-    {"layers", "competition", "response", "finish"},
+    {"layers", "activation", "competition", "response", "finish"},
     {"rules"},
     {"update"},
     {"distributed"},

@@ -14,9 +14,9 @@ import fasthebb
 
 NAMES = [
     "BCM", "Covariance", "HICA", "HPCA", "HardWTA", "Hebb", "Hebbian", "ICA", "Instar", "KWTA", "Krotov", "Modulated",
-    "Oja", "Prototypes", "Rule", "SOM", "SoftHebb", "SoftWTA", "Subspace", "Taught", "Terms", "Trace", "WeightedSubspace",
-    "activation", "attach", "competition", "data", "extract", "few_labels", "finetune", "finish", "knn_accuracy",
-    "linear_probe", "models", "pretrain", "response", "retrieval_map",
+    "Oja", "Prototypes", "Rule", "SOM", "SoftHebb", "SoftWTA", "Subspace", "Taught", "Terms", "Trace",
+    "WeightedSubspace", "activation", "attach", "competition", "data", "extract", "few_labels", "finetune", "finish",
+    "knn_accuracy", "linear_probe", "models", "pretrain", "response", "retrieval_map",
 ]  # fmt: skip
 
 
