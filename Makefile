@@ -26,6 +26,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/sphinx-build -q -E -W --keep-going docs build/docs
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
@@ -34,4 +35,4 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from fasthebb.diagnostics import duplicates
 from fasthebb.layers import Attachable, Units
 from fasthebb.ops import reciprocal
 from fasthebb.rules.base import Rule
@@ -100,8 +101,10 @@ class Layer:
             name: torch.where(broken.to(value.device), self.state[name], value) for name, value in memory.items()
         }
 
-    def row(self) -> Row:
-        """The layer's row of the summary."""
+    def row(self, *, compare: bool = False) -> Row:
+        """The layer's row of the summary; its units are compared with each other only if asked."""
+        w = self.units.weight(self.weight.detach())
+        norms = w.norm(dim=-1)
         return Row(
             name=self.name,
             kind=type(self.module).__name__,
@@ -109,8 +112,10 @@ class Layer:
             units=self.units.shape[0] * self.units.shape[1],
             fan_in=self.units.shape[2],
             dead=None if self.dead is None else int(self.dead),
-            weight_norm=float(self.weight.detach().norm()),
+            unit_norms=(float(norms.min()), float(norms.max())),
+            weight_norm=float(norms.norm()),
             update_norm=None if self.update is None else float(self.update),
+            twins=int(duplicates(w).sum()) if compare else None,
         )
 
 
@@ -140,7 +145,7 @@ def _shapes(memory: Mapping[str, Tensor]) -> dict[str, list[int]]:
 def describe(rule: Rule) -> str:
     """A rule as its class and what differs from the class's defaults."""
     said = []
-    for f in fields(rule):
+    for f in [f for f in fields(rule) if f.init]:
         value = getattr(rule, f.name)
         default = f.default_factory() if f.default_factory is not MISSING else f.default
         if value != default:

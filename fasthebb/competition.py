@@ -3,14 +3,22 @@
 Units compete within their group, at every location of every sample on its own. In hard and k-winner competition ties
 all win; the shares of the soft ones sum to one.
 
-The functions are for rules; the objects, one for each, are what `Instar` takes. An object may remember: its state is
-that of the rule, so it follows the same contract (`fasthebb.rules.base.Rule`).
+| competition | shares r of responses s |
+|---|---|
+| Hard, KWinners(k) | 1 for the largest, or the k largest |
+| Softmax(T), Power(T) | exp(s/T), or max(s, 0)^(1/T), normalised across units |
+| Every | 1 for all |
+| Threshold(inner, level) | inner(s) where s > level, else 0 |
+
+The functions are for rules; the objects are what `Instar` takes. An object may remember, as those of
+`fasthebb.conscience` do: its state is that of the rule, so it follows the same contract (`fasthebb.rules.base.Rule`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -37,11 +45,11 @@ def k_winners(s: Tensor, k: int) -> Tensor:
 
 
 def softmax(s: Tensor, temperature: float) -> Tensor:
-    """exp(s/temperature), normalised across units."""
+    """exp(s/temperature), normalised across units; a share too small for a normal number is 0."""
     scaled = s / temperature
-    if units_last(s):  # softmax wants its dimension last in memory: this way neither of the two is copied
-        return torch.softmax(scaled.mT, dim=-1).mT
-    return torch.softmax(scaled, dim=-2)
+    # softmax wants its dimension last in memory: this way neither of the two is copied
+    r = torch.softmax(scaled.mT, dim=-1).mT if units_last(s) else torch.softmax(scaled, dim=-2)
+    return torch.threshold_(r, torch.finfo(r.dtype).tiny, 0.0)  # a CPU is ten times slower with subnormal numbers
 
 
 def power(s: Tensor, temperature: float) -> Tensor:
@@ -134,6 +142,62 @@ class Power(Competition):
 
     def __call__(self, s: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
         return power(s, self.temperature)
+
+
+@dataclass(frozen=True)
+class Every(Competition):
+    """Every unit learns of every patch, with a share of 1: for `Threshold` and `Abstaining` to choose from."""
+
+    def __call__(self, s: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
+        return torch.ones_like(s)
+
+
+@dataclass(frozen=True)
+class Wrapping(Competition):
+    """A competition that changes what an inner one sees, or what comes of it, and remembers what the inner one does.
+
+    Raises:
+        ValueError: inner is no competition.
+    """
+
+    inner: Competition = Hard()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.inner, Competition):
+            raise ValueError(f"{type(self).__name__}(inner={self.inner!r}): give an object of fasthebb.competition")
+
+    def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:
+        return self.inner.init_state(shape)
+
+    def stats(self, r: Tensor) -> dict[str, Tensor]:
+        return self.inner.stats(r)
+
+    def next_state(self, state: dict[str, Tensor], stats: dict[str, Tensor], count: Tensor) -> dict[str, Tensor]:
+        return self.inner.next_state(state, stats, count)
+
+
+@dataclass(frozen=True)
+class Threshold(Wrapping):
+    """Only units whose response is above a level learn, by their share of the inner competition.
+
+    Args:
+        inner: the shares; by default 1 for every unit above the level.
+        level: in units of the response.
+
+    Raises:
+        ValueError: the level is not finite.
+    """
+
+    inner: Competition = Every()
+    level: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isfinite(self.level):
+            raise ValueError(f"Threshold(level={self.level}): the level must be finite, in units of the response")
+
+    def __call__(self, s: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        return self.inner(s, state) * (s > self.level)
 
 
 def check_winners(who: str, k: int, units: int | None = None) -> None:

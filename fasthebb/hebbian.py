@@ -131,10 +131,10 @@ class Hebbian:
         self._hooks = []
         self._forget()
 
-    def summary(self) -> Summary:
-        """A table of the attached layers: rule, units, fan-in, dead units, norms of weight and last update."""
+    def summary(self, *, compare: bool = False) -> Summary:
+        """A table of the attached layers: units, dead ones, norms; `compare` counts twins, a second for 4096 units."""
         self.check()
-        return Summary([layer.row() for layer in self._ordered()])
+        return Summary([layer.row(compare=compare) for layer in self._ordered()])
 
     def state_dict(self) -> dict[str, Any]:
         """What rules remember, for checkpoints between steps; weights are the model's."""

@@ -1,4 +1,4 @@
-"""Sums over samples and locations.
+"""Sums over samples and locations, and sliding means of them.
 
 Shapes: N batch, G convolution groups, C units per group, L locations, K fan-in; M = N·L.
 A response or post is [N, G, C, L]: a view of a layer's output in whatever memory order it has.
@@ -56,3 +56,14 @@ def gram(a: Tensor, b: Tensor) -> Tensor:
 def reciprocal(t: Tensor) -> Tensor:
     """1/t, and 0 where t is 0 or too small for a finite reciprocal: the convention 0/0 = 0."""
     return torch.where(t.abs() > torch.finfo(t.dtype).tiny, t, torch.inf).reciprocal()
+
+
+def slide(mean: Tensor, sums: Tensor, count: Tensor, rate: float) -> Tensor:
+    """A sliding mean after a step of sums over `count` [] samples: mean + rate·(sums/count − mean); as is for none."""
+    return torch.where(count > 0, torch.lerp(mean, sums * reciprocal(count), rate), mean)
+
+
+def check_rate(who: str, rate: float) -> None:
+    """Whether a sliding mean can move by this rate; raises ValueError."""
+    if not 0 < rate <= 1:
+        raise ValueError(f"{who}(rate={rate}): the sliding mean moves by this share a step, above 0 up to 1; try 0.1")

@@ -14,13 +14,15 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from fasthebb import rules
+from fasthebb import conscience, rules  # noqa: F401 - conscience's classes are choices
+from fasthebb.activation import Activation
 from fasthebb.competition import Competition
+from fasthebb.finish import Finisher
 from fasthebb.response import Response
 
 T = TypeVar("T")
 
-set_parsing_settings(subclasses_enabled=[rules.Rule, Response, Competition])
+set_parsing_settings(subclasses_enabled=[rules.Rule, Activation, Competition, Finisher, Response])
 
 
 class Usage(Exception):  # noqa: N818 - what the user typed, not a failure
@@ -139,10 +141,10 @@ def to_yaml(options: Any) -> str:
 
 def plain(value: Any) -> Any:
     """Options as plain values that YAML can hold and a command line can read back."""
-    if isinstance(value, rules.Rule | Response | Competition):
+    if isinstance(value, rules.Rule | Activation | Competition | Finisher | Response):
         return {
             "class_path": _path(type(value)),
-            "init_args": {f.name: plain(getattr(value, f.name)) for f in fields(value)},
+            "init_args": {f.name: plain(getattr(value, f.name)) for f in fields(value) if f.init},
         }
     if is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
@@ -235,10 +237,16 @@ def _one_line(error: Exception, parser: ArgumentParser) -> str:
         close = get_close_matches(name.partition("=")[0].replace("-", "_"), [o.replace("-", "_") for o in options], n=1)
         hint = f"; did you mean --{close[0][2:].replace('_', '-')}?" if close else ""
         return f"{parser.prog}: there is no option {name}{hint} (--help lists them)"
+    if ours := re.search(
+        r"- (\w+\(\w+=.+?\): .+?) - Expected", text
+    ):  # one of several types, whose value makes no sense
+        return f"{option.rstrip('-') or parser.prog}: {ours[1]} (--help lists what there is)"
     if keys and value and "Callable" in text:
-        return f"{option} {value[1]}: give the path of a function, such as fasthebb.finish.fan_in"
+        path = re.search(r"import path string: (\S+)", text)
+        name = path[1] if path else value[1]
+        return f"{option} {name}: give the path of a function, such as fasthebb.finish.fan_in"
     if keys and value and wanted:
-        kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+        kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "a class's path"}
         choices = (wanted[2] or "").replace("'", "")
         return f"{option} {value[1]}: give {f'one of {choices}' if choices else kinds.get(wanted[1], wanted[1])}"
     if keys:

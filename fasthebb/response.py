@@ -7,6 +7,8 @@
 | Cosine | x·w/(‖x‖‖w‖), 0 for a zero vector |
 | RaisedCosine(p) | ((cos + 1)/2)^p |
 | Angular | 1 − arccos(cos)/π |
+| Lebesgue(p) | Σ sign(w)·abs(w)^(p−1)·x |
+| RBF(σ) | exp(−‖x − w‖²/2σ²) |
 
 The dot product is the layer's own output (its bias removed); patch norms come from a box filter, never from patches.
 """
@@ -91,6 +93,47 @@ class Angular(Response):
     def __call__(self, dot: Tensor, w: Tensor, patches: Patches) -> Tensor:
         cosine = Cosine()(dot, w, patches).clamp_(-1, 1)
         return cosine.arccos_().mul_(-1 / torch.pi).add_(1)
+
+
+@dataclass(frozen=True)
+class Lebesgue(Response):
+    """Σ_k sign(w_k)|w_k|^(p−1) x_k: the dot product for p = 2; a larger p leaves it to the largest weights.
+
+    Source: Krotov and Hopfield 2019. It costs one more forward of the layer, for p = 2 none.
+
+    Raises:
+        ValueError: p is below 1.
+    """
+
+    p: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.p < float("inf"):
+            raise ValueError(f"Lebesgue(p={self.p}): the power must be 1 or more; 2 is the dot product")
+
+    def __call__(self, dot: Tensor, w: Tensor, patches: Patches) -> Tensor:
+        return dot if self.p == 2 else patches.project(w.abs().pow_(self.p - 1).mul_(w.sign()))
+
+
+@dataclass(frozen=True)
+class RBF(Response):
+    """exp(−‖x − w‖²/2σ²): 1 where the patch equals the weights; the nearest unit has the largest.
+
+    Raises:
+        ValueError: sigma is not above 0.
+    """
+
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma < float("inf"):
+            raise ValueError(f"RBF(sigma={self.sigma}): the width must be above 0; try 1.0")
+
+    def __call__(self, dot: Tensor, w: Tensor, patches: Patches) -> Tensor:
+        steepness = min(1 / self.sigma / self.sigma, torch.finfo(dot.dtype).max)
+        half = w.square().sum(dim=-1, keepdim=True).mul_(0.5)  # [G, C, 1]
+        nearness = (dot - half).sub_(patches.norm().square_().mul_(0.5))  # −‖x − w‖²/2
+        return nearness.clamp_max_(0).mul_(steepness).exp_()
 
 
 def _per_unit(w: Tensor) -> Tensor:

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One attached layer: units and dead units are counted over all groups; norms are Frobenius norms."""
+    """One attached layer: units, dead ones and twins are counted over all groups; norms are Frobenius norms.
+
+    unit_norms: the least and the largest ‖wᵢ‖. twins: units with an earlier twin, as of `fasthebb.diagnostics`.
+    """
 
     name: str
     kind: str
@@ -19,8 +22,10 @@ class Row:
     units: int
     fan_in: int
     dead: int | None  # None before the first step
+    unit_norms: tuple[float, float]
     weight_norm: float
     update_norm: float | None
+    twins: int | None = None  # None where units were not compared
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,15 @@ class Summary:
         table = Table(title="Attached layers")
         for column in ("layer", "kind", "rule"):
             table.add_column(column)
-        for column in ("units", "fan-in", "dead", "‖W‖", "‖ΔW‖"):
+        compared = any(r.twins is not None for r in self.rows)
+        for column in ("units", "fan-in", "dead", *(["twins"] if compared else []), "‖wᵢ‖", "‖W‖", "‖ΔW‖"):
             table.add_column(column, justify="right")
         for r in self.rows:
-            dead = "–" if r.dead is None else str(r.dead)
+            norms = "–".join(dict.fromkeys(f"{norm:.3g}" for norm in r.unit_norms))
             update = "–" if r.update_norm is None else f"{r.update_norm:.4g}"
-            table.add_row(r.name, r.kind, r.rule, str(r.units), str(r.fan_in), dead, f"{r.weight_norm:.4g}", update)
+            counts = [r.units, r.fan_in, r.dead, *([r.twins] if compared else [])]
+            cells = ["–" if number is None else str(number) for number in counts]
+            table.add_row(r.name, r.kind, r.rule, *cells, norms, f"{r.weight_norm:.4g}", update)
         return table
 
     def __str__(self) -> str:

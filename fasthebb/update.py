@@ -67,14 +67,16 @@ def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor]) 
     weight = call.weight.to(dtype)
     w = call.units.weight(weight)
     samples = call.units.view(call.out).shape[3] * call.out.shape[0]
-    decay: Decay | None = None
+    rest: Decay | None = None
     for part in parts(call.out):
         x, out = call.x[part].to(dtype), call.out[part]
         patches = call.units.patches(x, out, weight)
         y = call.units.view(out).to(dtype)
         if call.bias is not None:
             y = y - call.bias.to(dtype).view(*w.shape[:2], 1)
-        signal = None if call.signal is None else call.signal[part]
+        signal = call.signal
+        if signal is not None and signal.shape[:1] == call.out.shape[:1]:  # else a rule that needs it complains
+            signal = signal[part]
         terms = rule.terms(rule.response(y, w, patches), state, signal)
         sums.count.add_(count(y))
         sums.norm.add_(terms.norm)
@@ -88,11 +90,14 @@ def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor]) 
         if terms.post is not None:
             patches.correlate(terms.post, sums.numerator, beta)
             sums.fresh = False
-        if terms.decay is not None:
-            whole = out.shape[0] == call.out.shape[0]
-            summed = terms.decay if whole else terms.decay.summed()
-            decay = summed if decay is None else (decay + summed).summed()
-    _take(sums, decay, w)
+        whole = out.shape[0] == call.out.shape[0]
+        for piece in _pieces(terms.decay):
+            if whole or _factored(piece, w.shape[2], samples):
+                _take(sums, piece, w)
+            else:
+                rest = piece.summed() if rest is None else (rest + piece.summed()).summed()
+    for piece in _pieces(rest):
+        _take(sums, piece, w)
 
 
 def parts(out: Tensor) -> Iterator[slice]:
@@ -142,13 +147,20 @@ def _merges(decay: Decay | None, post: Tensor, patches: object, fan_in: int, sam
     return decay.a is post and decay.factored(fan_in, samples)
 
 
-def _take(sums: Sums, decay: Decay | None, w: Tensor) -> None:
+def _factored(decay: Decay, fan_in: int, samples: int) -> bool:
+    return isinstance(decay, Gram | LowerGram) and decay.factored(fan_in, samples)
+
+
+def _pieces(decay: Decay | None) -> tuple[Decay, ...]:
     if decay is None:
-        return
-    for part in decay.parts if isinstance(decay, Sum) else (decay,):
-        if isinstance(part, Diagonal):
-            sums.decay.add_(part.d)
-            sums.decays = True
-        else:
-            sums.settle()
-            part.subtract(sums.numerator, w)
+        return ()
+    return decay.parts if isinstance(decay, Sum) else (decay,)
+
+
+def _take(sums: Sums, decay: Decay, w: Tensor) -> None:
+    if isinstance(decay, Diagonal):
+        sums.decay.add_(decay.d)
+        sums.decays = True
+    else:
+        sums.settle()
+        decay.subtract(sums.numerator, w)

@@ -22,9 +22,15 @@ Files, in reading order:
     pca.py        Oja's subspace, Hebbian PCA
     instar.py     hard, k-winner and soft winner-take-all
     ica.py        ICA and its hierarchical variant
+    adaptive.py   nonlinearities that remember
     softhebb.py   SoftHebb
     krotov.py     Krotov and Hopfield
     bcm.py        Bienenstock, Cooper and Munro
+    covariance.py the covariance rule
+    trace.py      Földiák's trace rule
+    som.py        the self-organising map
+    competition.py  what goes around a competition
+    supervised.py labels, teacher and third factor
     finishes.py   what may be done to ΔW once it is summed
     update.py     all of these, in order
 

@@ -37,3 +37,18 @@ def bcm(theta: Tensor) -> Rule:
         return dw / len(patches)
 
     return rule
+
+
+def next_threshold(theta: Tensor, y: Tensor, rate: float) -> Tensor:
+    """Return θ after a step with responses y [M, C]: it moves by `rate` towards their mean square, [C].
+
+    >>> next_threshold(torch.tensor([1.0]), torch.tensor([[3.0], [1.0]]), 0.5)
+    tensor([3.], dtype=torch.float64)
+    """
+    return torch.tensor(
+        [
+            (1 - rate) * float(theta[i]) + rate * sum(y_m[i] * y_m[i] for y_m in y.tolist()) / len(y)
+            for i in range(len(theta))
+        ],
+        dtype=torch.float64,
+    )

@@ -4,8 +4,12 @@
     unit_norm   ΔW_i / ‖ΔW_i‖
     tangent     ΔW_i − (ΔW_i·w_i) w_i / ‖w_i‖²       the part that turns w_i and does not stretch it
     max_abs     ΔW / max |ΔW|                        the maximum over all units of all groups
+    norm_rate   lr · |‖w_i‖ − 1|^p · ΔW_i            SoftHebb's rate, 0 for a unit of length 1
+    chain       one finish after the other
 
 A finish takes and returns one [C, K] tensor per group, since `max_abs` must see the whole layer.
+
+Rate by norm: A. Journé, H. Garcia Rodriguez, Q. Guo, T. Moraitis. Hebbian deep learning without feedback. ICLR 2023.
 """
 
 import math
@@ -48,6 +52,26 @@ def max_abs(dw: list[Tensor], _w: list[Tensor]) -> list[Tensor]:
     """Divide by the largest absolute entry of the layer, a zero update staying zero."""
     largest = max(abs(entry) for group in dw for row in group.tolist() for entry in row)
     return [group / largest if largest > 0 else group for group in dw]
+
+
+def norm_rate(lr: float = 1.0, power: float = 0.5) -> Finish:
+    """Return the finish that scales the update of every unit by lr · |‖w‖ − 1|^power."""
+
+    def rate(dw_i: Tensor, w_i: Tensor) -> Tensor:
+        return lr * abs(float(norm(w_i)) - 1) ** power * dw_i
+
+    return lambda dw, w: [_per_unit(rate, *group) for group in zip(dw, w)]
+
+
+def chain(*finishes: Finish) -> Finish:
+    """Return the finish that applies these in their order."""
+
+    def finish(dw: list[Tensor], w: list[Tensor]) -> list[Tensor]:
+        for each in finishes:
+            dw = each(dw, w)
+        return dw
+
+    return finish
 
 
 def _per_unit(finish: Callable[[Tensor, Tensor], Tensor], dw: Tensor, w: Tensor) -> Tensor:

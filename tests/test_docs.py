@@ -7,6 +7,7 @@ import runpy
 import shlex
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from test_floors import FLOORS
 
 import fasthebb
+from fasthebb import rules
 from fasthebb.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +28,12 @@ EVERYWHERE = {"config", "debug", "help", "json", "print_config", "quiet"}
 OPTIONS: dict[str, dict[str, Field[Any]]] = {
     name: {field.name: field for field in fields(command.load()[0])} for name, command in COMMANDS.items()
 }
+
+RULES = sorted(
+    name for name in rules.__all__ if issubclass(getattr(rules, name), fasthebb.Rule) and name not in ("Rule", "Local")
+)
+
+MODULES = [f"fasthebb.{name}" for name in ("activation", "competition", "conscience", "finish", "response")]
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -132,13 +140,50 @@ def default(field: Field[Any]) -> str:
     return f"`{' '.join(map(str, value)) if isinstance(value, list) else value}`"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/rules.md"])
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_has_its_page(rule: str) -> None:
+    text = (ROOT / "docs" / "rules" / f"{rule.lower()}.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# {rule}\n")
+    assert "ΔW" in text
+    assert re.search(r"^\|.* post \| decay \| norm \|$", text, flags=re.MULTILINE)
+    for word in ("Source", "When", "Converges to", "Cost", "Invariances"):
+        assert f"- **{word}**: " in text, f"{rule}: no {word}"
+    told = {cell[0].strip("`") for cell in rows(text) if cell[0].startswith("`")}
+    own = [field for field in fields(getattr(fasthebb, rule)) if field.name not in ("response", "finish")]
+    assert {argument(field) for field in own} <= told
+
+
+def argument(field: Field[Any]) -> str:
+    """An argument of a rule as its page writes it: `k=1`."""
+    if field.default is MISSING:
+        return field.name
+    value = f'"{field.default}"' if isinstance(field.default, str) else field.default
+    return f"{field.name}={value}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/rules/index.md"])
 def test_every_rule_is_there(page: str) -> None:
-    public = {name for name in fasthebb.__all__ if isinstance(getattr(fasthebb, name), type)}
-    rules = {name for name in public if issubclass(getattr(fasthebb, name), fasthebb.Rule)} - {"Rule"}
     text = (ROOT / page).read_text(encoding="utf-8")
-    told = re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE) + re.findall(r"^## (\w+)$", text, flags=re.MULTILINE)
-    assert rules <= set(told)
+    assert set(re.findall(r"\((?:docs/rules/)?(\w+)\.md\)", text)) >= {rule.lower() for rule in RULES}
+
+
+def test_names_from_papers_are_objects() -> None:
+    modules = (fasthebb, *map(import_module, MODULES))
+    names = {name: getattr(module, name) for module in modules for name in dir(module) if name[:1] != "_"}
+    table = rows((ROOT / "docs" / "papers.md").read_text(encoding="utf-8"))
+    told = [eval(text, names) for row in table if len(row) == 3 for text in re.findall(r"`([^`]+)`", row[1])]
+    assert {type(rule).__name__ for rule in told} == set(RULES)
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs" / "api").glob("*.md")))
+    told = set()
+    for kind, name in re.findall(r"^\.\. auto(\w+):: fasthebb\.(\S+)$", text, flags=re.MULTILINE):
+        told.add(name.rpartition(".")[2])
+        if kind == "module":
+            module = import_module(f"fasthebb.{name}")
+            told.update(getattr(module, "__all__", dir(module)))
+    assert set(fasthebb.__all__) <= told
 
 
 def test_the_floors_are_those_of_the_test() -> None:

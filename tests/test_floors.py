@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"files", "console", "ops", "decay", "diagnostics", "environment", "memory"},
-    {"layers", "activation", "competition", "response", "finish"},
+    {"layers", "activation", "competition", "conscience", "response", "finish"},
     {"rules"},
     {"update"},
     {"distributed"},

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from cases import RULES, RuleCase
+from cases import RULES, SIGNALS, RuleCase, SignalCase
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -60,9 +60,10 @@ def test_no_activation_outlives_its_layer(rule: RuleCase) -> None:
     hebb.write_grad()
 
 
-def allocations(layer: nn.Module, rule: fasthebb.Rule, x: Tensor) -> list[int]:
+def allocations(layer: nn.Module, rule: fasthebb.Rule, x: Tensor, signal: Tensor | None = None) -> list[int]:
     """Bytes of what a training forward and a write_grad allocate."""
     hebb = fasthebb.attach(layer, rule)
+    hebb.signal = signal
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         layer(x)
         hebb.write_grad()
@@ -80,6 +81,43 @@ def test_no_patch_matrix_is_ever_made(
     out = layer(x).nbytes
     patches = out // 8 * 4 * 81  # N·L·K numbers
     assert max(allocations(layer, rule, x)) == out < patches / 40
+
+
+EVERY: list[RuleCase | SignalCase] = [*RULES, *SIGNALS]
+
+
+@pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.Linear])
+def test_no_rule_makes_a_patch_matrix_or_an_update_of_each_sample(
+    kind: type[nn.Module], case: RuleCase | SignalCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a step allocates is no larger than its output, input, weights or a matrix of units, and not many of them.
+
+    All allocations together bound the peak from above: they are fewer bytes than the one matrix would be.
+    """
+    monkeypatch.setitem(update.PART_BYTES, "cpu", 1 << 40)  # the whole batch at once
+    if kind is nn.Conv2d:
+        layer, x = kind(4, 8, 9, bias=False), torch.randn(4, 4, 40, 40)
+    else:
+        layer, x = kind(250, 300, bias=False), torch.randn(60, 250)
+    units, fan_in = len(layer.weight), layer.weight[0].numel()
+    samples = layer(x).numel() // units
+    forbidden = samples * fan_in if kind is nn.Conv2d else samples * units * fan_in
+    signal = case.signal(len(x)) if isinstance(case, SignalCase) else None
+    sizes = [size // 4 for size in allocations(layer, case.rule, x, signal)]
+    assert max(sizes) <= 1.25 * max(samples * units, x.numel(), units * fan_in, units * units)
+    assert sum(sizes) < forbidden
+
+
+def test_the_meter_sees_an_update_of_each_sample() -> None:
+    """A rule that made [N, C, K] would not pass."""
+
+    class Wasteful(fasthebb.Hebb):
+        def terms(self, y: Tensor, *args: object) -> fasthebb.Terms:
+            return super().terms(y + y.unsqueeze(-1).repeat(1, 1, 1, 1, 324).sum(-1), {})
+
+    layer, x = nn.Conv2d(4, 8, 9, bias=False), torch.randn(4, 4, 40, 40)
+    assert max(allocations(layer, Wasteful(), x)) == layer(x).nbytes * 324
 
 
 @pytest.mark.parametrize(

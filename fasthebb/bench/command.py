@@ -1,36 +1,49 @@
-"""`fasthebb bench`: how long a step takes and how much memory, against what."""
+"""`fasthebb bench`: how long a step takes and how much memory, against what; what first layers learn of images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
+from fasthebb.bench import filters, rules
 from fasthebb.bench.run import run as measure
 from fasthebb.console import Console
 from fasthebb.jobs.checks import check_numbers
+from fasthebb.jobs.options import DataOptions
 
 
-@dataclass(frozen=True)
-class BenchOptions:
-    """Time a training step of the six-layer net, and the peak memory of VGG's convolutional part.
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(DataOptions):
+    """Time training steps of the six-layer net, or show the filters that first layers learn.
 
     Args:
-        rounds: steps of each kind, in turn; the least counts.
-        batch_size: images a step.
-        width: units of every hidden layer, relative to the published net.
+        what: step, the net's and the peak memory of VGG's; rules, every rule's step; filters, what each rule learns of
+            images; the option's name may be left out.
+        rules: the rules to time or to show; all by default.
+        rounds: of step and rules, how many steps of each kind, in turn; the least counts.
+        batch_size: of step and rules, images a step.
+        width: of step and rules, units of every hidden layer, relative to the published net.
         device: cpu or cuda.
-        naive: also time the naive scheme (a minute).
-        memory: also measure peak memory.
-        out: a JSON file for the figures.
+        naive: of step, also time the naive scheme (a minute).
+        memory: of step, also measure peak memory.
+        seeds: of filters, one repetition each.
+        data: of filters, where images come from, and so are the other options of data.
+        out: a JSON file for the figures; filters also writes a page and pictures beside it.
     """
 
+    plain_word: ClassVar[str] = "what"
+
+    what: Literal["step", "rules", "filters"] = "step"
+    rules: list[str] = field(default_factory=list)
     rounds: int = 9
     batch_size: int = 64
     width: float = 1.0
     device: str = "cpu"
     naive: bool = True
     memory: bool = True
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    data: str = "cifar10"
     out: Path | None = None
 
     def __post_init__(self) -> None:
@@ -40,6 +53,11 @@ class BenchOptions:
 
 
 def run(options: BenchOptions, console: Console) -> dict[str, Any]:
-    """Measure and print, and return what was measured; the machine should be quiet."""
+    """Measure and print, and return what was measured; for times the machine should be quiet."""
+    if options.what == "filters":
+        return filters.run(options, console)
     console.say("measuring: keep the machine quiet")
-    return measure(**vars(options))
+    sizes = {name: getattr(options, name) for name in ("rounds", "batch_size", "width", "device", "out")}
+    if options.what == "rules":
+        return rules.run(options.rules, **sizes)
+    return measure(**sizes, naive=options.naive, memory=options.memory)

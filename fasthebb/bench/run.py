@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fasthebb.bench.memory import peak_in_subprocess
 from fasthebb.bench.naive import step_times
+from fasthebb.bench.report import begin, fastest, ratios, show_steps, three, write
 from fasthebb.bench.steps import FORWARDS, RULES, all_steps, naive_step, noise, six_layers
 from fasthebb.bench.timing import interleaved, timed
 from fasthebb.console import Console
-from fasthebb.environment import hardware
-from fasthebb.files import atomic_write
 
 MEMORY_NETS = ("vgg16", "vgg19")
 MEMORY_METHODS = ("sgd", "hpca")
@@ -39,35 +35,15 @@ def run(
     `naive=False` leaves out the naive scheme (minutes), `memory=False` the peaks; `width` scales the six-layer net.
     Raises ValueError for fewer than one round or for a device that is not there.
     """
-    _require(device)
-    report: dict[str, Any] = {
-        "hardware": hardware(),
-        "settings": {"rounds": rounds, "device": device, "batch_size": batch_size, "width": width},
-        "steps": _ratios(interleaved(all_steps(batch_size=batch_size, width=width, device=device), rounds=rounds)),
-    }
+    report = begin(rounds=rounds, device=device, batch_size=batch_size, width=width)
+    report["steps"] = ratios(interleaved(all_steps(batch_size=batch_size, width=width, device=device), rounds=rounds))
     if naive:
         report["naive"] = _naive(report["steps"], batch_size, width, device)
     if memory:
         report["memory"] = _memory(device)
-    if out is not None:
-        atomic_write(out, json.dumps(report, indent=2) + "\n")
+    write(report, out)
     _print(report)
     return report
-
-
-def fastest(steps: dict[str, Any], name: str) -> float:
-    """Minimum seconds of `name` over memory formats."""
-    seconds: list[float] = [record["seconds"] for key, record in steps.items() if key.partition("/")[0] == name]
-    return min(seconds)
-
-
-def _ratios(seconds: dict[str, list[float]]) -> dict[str, Any]:
-    steps: dict[str, Any] = {key: {"seconds": min(laps), "laps": laps} for key, laps in seconds.items()}
-    floor, sgd = fastest(steps, "floor"), fastest(steps, "sgd")
-    for record in steps.values():
-        record["to_floor"] = record["seconds"] / floor
-        record["to_sgd"] = record["seconds"] / sgd
-    return steps
 
 
 def _naive(steps: dict[str, Any], batch_size: int, width: float, device: str) -> dict[str, Any]:
@@ -104,15 +80,11 @@ def _memory(device: str) -> dict[str, Any]:
 
 def _print(report: dict[str, Any]) -> None:
     console = Console()
-    console.table("Hardware", ("what", "value"), [(key, str(value)) for key, value in report["hardware"].items()])
-    settings = ", ".join(f"{key} {value}" for key, value in report["settings"].items())
-    steps = sorted(report["steps"].items(), key=lambda item: item[1]["seconds"])
-    rows = [(*key.split("/"), *map(_three, (r["seconds"] * 1e3, r["to_floor"], r["to_sgd"]))) for key, r in steps]
-    console.table(f"One step of the six-layer net ({settings})", ("step", "format", "ms", "/ floor", "/ SGD"), rows)
+    show_steps(report, console)
     if "naive" in report:
         columns = ("rule", "one group × C/8, s", "/ SGD", "whole step, s", "/ SGD", "/ ours")
         keys = ("estimated_seconds", "estimated_to_sgd", "whole_step_seconds", "whole_step_to_sgd", "speedup")
-        rows = [(rule, *(_three(record[key]) for key in keys)) for rule, record in report["naive"].items()]
+        rows = [(rule, *(three(record[key]) for key in keys)) for rule, record in report["naive"].items()]
         console.table("Naive scheme, groups of 8 units", columns, rows)
     if "memory" in report:
         console.table("Peak memory above the state before the step", ("case", "value"), _memory_rows(report["memory"]))
@@ -124,18 +96,6 @@ def _memory_rows(memory: dict[str, Any]) -> list[tuple[str, str]]:
         for method in MEMORY_METHODS:
             peak = memory[net][method]
             rows.append((f"{net} {method} ({peak['method']})", f"{peak['bytes'] / 1e6:.0f} MB"))
-        rows.append((f"{net} hpca / sgd", _three(memory[net]["hpca_to_sgd"])))
+        rows.append((f"{net} hpca / sgd", three(memory[net]["hpca_to_sgd"])))
     first, second = MEMORY_NETS
-    return [*rows, (f"hpca {second} / {first}", _three(memory[f"hpca_{second}_to_{first}"]))]
-
-
-def _three(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-
-
-def _require(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"device {device!r} cannot be used ({reason}): try --device cpu") from error
+    return [*rows, (f"hpca {second} / {first}", three(memory[f"hpca_{second}_to_{first}"]))]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fasthebb.bench import naive, published
 from fasthebb.bench.timing import Step
 from fasthebb.hebbian import attach
+from fasthebb.jobs.options import forward_of
 from fasthebb.models import build, head_name, sixlayer, vae, vae_loss
 from fasthebb.models.blocks import one_of
 from fasthebb.rules import HPCA, Rule, SoftWTA
@@ -101,8 +102,13 @@ def vae_step(images: Tensor, *, width: float = 1.0) -> Step:
 
 def hebbian(rule: str, images: Tensor, *, width: float = 1.0) -> Step:
     """A step of `fasthebb.pretrain` by `rule` ("hpca" or "swta"): all layers but the head, then plain SGD."""
-    net = six_layers(images, width=width, forward=FORWARDS[rule])
-    return _attached(net, images, {head_name(net): None, "*": RULES[rule]})
+    return rule_step(RULES[rule], images, width=width)
+
+
+def rule_step(rule: Rule, images: Tensor, *, width: float = 1.0, signal: Tensor | None = None) -> Step:
+    """Such a step by any rule, its forward the one that the training commands choose; signal [N] if it needs one."""
+    net = six_layers(images, width=width, forward=forward_of(rule))
+    return _attached(net, images, {head_name(net): None, "*": rule}, signal)
 
 
 def published_step(rule: str, images: Tensor, *, width: float = 1.0) -> Step:
@@ -144,8 +150,9 @@ def _supervised(net: nn.Module, images: Tensor) -> Step:
     return step
 
 
-def _attached(net: nn.Module, images: Tensor, rules: Mapping[str, Rule | None]) -> Step:
+def _attached(net: nn.Module, images: Tensor, rules: Mapping[str, Rule | None], signal: Tensor | None = None) -> Step:
     hebb = attach(net, rules)
+    hebb.signal = signal
     optimizer = torch.optim.SGD(hebb.parameters(), lr=LR)
 
     forward = Forward(net.train(), hebb.layers, hebb.layers, images[:2])  # as fasthebb.pretrain does

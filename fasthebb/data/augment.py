@@ -1,4 +1,4 @@
-"""Augmentation of a batch of images: none, light, hard; every random number comes from the generator given.
+"""Augmentation of a batch of images: none, light, hard, or each mirrored; every random number comes from the generator given.
 
 Pixels are float32 [B, C, H, W] in [0, 1], before normalisation, and stay so. Random numbers are drawn on the CPU, so
 that every device gets the same.
@@ -64,6 +64,7 @@ _MOVES: dict[str, Callable[[Tensor, Generator], Tensor]] = {
     "none": lambda pixels, _: pixels,
     "light": light,
     "hard": hard,
+    "mirror": lambda pixels, _: pixels.flip(3),  # left to right, all of them
 }
 AUGMENTATIONS = tuple(_MOVES)
 

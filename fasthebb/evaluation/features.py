@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import torch
@@ -30,28 +30,58 @@ def extract(
 
 
 def extract_many(
-    model: nn.Module, layers: Sequence[str], loader: Iterable[tuple[Tensor, Tensor]], *, pool: int | None = None
+    model: nn.Module,
+    layers: Sequence[str],
+    loader: Iterable[tuple[Tensor, Tensor]],
+    *,
+    pool: int | Mapping[str, int | None] | None = None,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Collect the inputs of several modules in one pass: {layer: what `extract` returns for it}.
 
-    Of a module that a forward calls several times, the first input counts. Raises as `extract` does.
+    Of a module that a forward calls several times, the first input counts. `pool` may differ by layer. Features are
+    held once where the loader has a length. Raises as `extract` does.
     """
     modules = _find(model, layers)
-    if pool is not None and pool < 1:
-        raise ValueError(f"pool {pool} must be at least 1")
+    pools = pool if isinstance(pool, Mapping) else dict.fromkeys(modules, pool)
+    for cells in pools.values():
+        if cells is not None and cells < 1:
+            raise ValueError(f"pool {cells} must be at least 1")
     device = next((t.device for group in (model.parameters(), model.buffers()) for t in group), None)
-    features: dict[str, list[Tensor]] = {layer: [] for layer in modules}
+    batches = len(loader) if isinstance(loader, Sized) else 1
+    features = {layer: _Rows(batches) for layer in modules}
     labels: list[Tensor] = []
-    capture = _Capture(modules, pool)
+    capture = _Capture(modules, pools)
     with torch.no_grad(), eval_mode(model), capture:
         for x, y in loader:
             for layer, rows in capture.run(model, x.to(device)).items():
-                features[layer].append(rows)
+                features[layer].add(rows)
             labels.append(y.to(device))
     if not labels:
         raise ValueError("the loader gave no batch: no features to extract")
     every_label = torch.cat(labels)
-    return {layer: (torch.cat(rows), every_label) for layer, rows in features.items()}
+    return {layer: (rows.all(), every_label) for layer, rows in features.items()}
+
+
+class _Rows:
+    """Rows [m, F] put together to one tensor; where the number of batches is known, without a second copy."""
+
+    def __init__(self, batches: int) -> None:
+        self._batches = batches
+        self._table = torch.empty(0, 0)
+        self._filled = 0
+
+    def add(self, rows: Tensor) -> None:
+        end = self._filled + len(rows)
+        if end > len(self._table):  # one row more: the last batch may be larger; memory not filled costs nothing
+            grown = rows.new_empty(max(self._batches * len(rows) + 1, 2 * self._filled, end), rows.shape[1])
+            if self._filled:
+                grown[: self._filled] = self.all()
+            self._table = grown
+        self._table[self._filled : end] = rows
+        self._filled = end
+
+    def all(self) -> Tensor:
+        return self._table[: self._filled]
 
 
 class _Captured(Exception):  # noqa: N818 - it ends a forward that has done its work
@@ -61,11 +91,11 @@ class _Captured(Exception):  # noqa: N818 - it ends a forward that has done its 
 class _Capture(contextlib.ExitStack):
     """Hooks on modules, while the context lasts, that keep the first input of each."""
 
-    def __init__(self, modules: dict[str, nn.Module], pool: int | None) -> None:
+    def __init__(self, modules: dict[str, nn.Module], pools: Mapping[str, int | None]) -> None:
         super().__init__()
         self._rows: dict[str, Tensor] = {}
         self._wanted = set(modules)
-        self._pool = pool
+        self._pools = pools
         for layer, module in modules.items():
             self.callback(module.register_forward_pre_hook(self._hook(layer), with_kwargs=True).remove)
 
@@ -81,7 +111,7 @@ class _Capture(contextlib.ExitStack):
     def _hook(self, layer: str) -> Any:
         def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if layer not in self._rows:
-                self._rows[layer] = _flatten([*args, *kwargs.values()][0], self._pool)
+                self._rows[layer] = _flatten([*args, *kwargs.values()][0], self._pools[layer])
             if len(self._rows) == len(self._wanted):
                 raise _Captured
 

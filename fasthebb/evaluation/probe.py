@@ -1,4 +1,4 @@
-"""Linear probes on frozen features: ridge in closed form, and softmax regression by SGD."""
+"""Linear probes on frozen features: ridge in closed form, and softmax regression by SGD or Adam."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, linear, one_hot
+from torch.nn.functional import one_hot, softmax
 
 from fasthebb.evaluation.knn import check_labelled, topk_accuracy
+from fasthebb.evaluation.ridge import CHUNK, ridge, standardised
 
-METHODS = ("ridge", "sgd")
-STRENGTHS = torch.logspace(-6, 3, 19, dtype=torch.float64)  # of the ridge, times the mean eigenvalue of its Gram matrix
-CHUNK = 4096  # rows at a time in float64
+METHODS = ("ridge", "sgd", "adam")
+EPOCHS = {"sgd": 20, "adam": 50}
+RATES = {"sgd": 5e-4, "adam": 1e-3}
+HALVED = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9)  # parts of its epochs at which Adam's rate is halved
+DROPOUT = 0.5  # of the features that Adam sees
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
     """A linear classifier on standardised features: scores = (features - mean) / scale @ weight.T + bias.
 
-    weight: [classes, F]; bias: [classes]; mean, scale: [F]; all float64. strength: of the ridge, None for SGD;
+    weight: [classes, F]; bias: [classes]; mean, scale: [F]; all float64. strength: of the ridge, None for the others;
     left_out: its mean squared leave-one-out error, by which depths can be compared without a label more.
     """
 
@@ -53,19 +56,25 @@ def linear_probe(
     *,
     method: str = "ridge",
     seed: int = 0,
-    epochs: int = 20,
-    lr: float = 5e-4,
+    epochs: int | None = None,
+    lr: float | None = None,
     batch_size: int = 64,
+    copies: int = 1,
 ) -> Probe:
     """Train a linear classifier on features [M, F] and labels int64 [M] in 0 .. classes - 1, on the features' device.
 
     "ridge": least squares to +1 (the class) and -1 on standardised features, the intercept free, the strength of least
     leave-one-out error over a log grid; nothing else matters to it. O(min(M, F)³) in float64: pool large maps first.
-    "sgd": softmax regression from zero on standardised features, Nesterov 0.9, `lr` halved at each of the last ten
-    `epochs` (of fewer than twenty: of the second half); `seed` decides the order.
+    "sgd": softmax regression from zero on standardised features, 20 epochs at `lr` 5e-4, Nesterov 0.9, halved at each
+    of the last ten (of fewer than twenty: of the second half). "adam": softmax regression behind a dropout of a half on
+    the features as they are, 50 epochs by Adam at `lr` 1e-3, halved at 20, 35, 50, 60, 70, 80 and 90 % of them: the
+    read-out of SoftHebb (Journé et al., arXiv 2209.11883); it takes no second copy of the features. `seed` decides the
+    order, initial weights and dropout.
+    copies: the rows are so many views of M/copies images, one view of all after the other, such as the images and the
+    images mirrored; the leave-one-out error of the ridge leaves the views of an image out together.
 
-    Raises ValueError for an unknown method, features that are not finite or do not fit the labels, unlabelled (-1)
-    rows, fewer than two rows.
+    Raises ValueError for an unknown method, features that are not finite or do not fit the labels or the copies,
+    unlabelled (-1) rows, fewer than two rows.
     """
     if method not in METHODS:
         raise ValueError(f"probe method {method!r} is unknown: choose from {', '.join(METHODS)}")
@@ -73,73 +82,71 @@ def linear_probe(
         raise ValueError(
             f"features are {list(features.shape)}, labels {list(labels.shape)}: give [M, F] and [M], M at least 2"
         )
+    if copies < 1 or len(features) % copies:
+        raise ValueError(f"copies={copies}: {len(features)} rows are not so many views of the same images")
     check_labelled(labels)
-    if not features.isfinite().all():
+    if not all(part.isfinite().all() for part in torch.split(features, CHUNK)):
         raise ValueError("features hold NaN or infinity: the net that gave them has diverged")
     labels = labels.to(features.device, torch.int64)
     if method == "ridge":
-        return _ridge(features.double(), labels)
-    return _sgd(features.float(), labels, seed, epochs, lr, batch_size)
+        return _ridge(features, labels, copies)
+    learn = _sgd if method == "sgd" else _adam
+    return learn(
+        features, labels, seed, EPOCHS[method] if epochs is None else epochs, RATES[method] if lr is None else lr,
+        batch_size,
+    )  # fmt: skip
 
 
-def _ridge(x: Tensor, labels: Tensor) -> Probe:
-    """Leave-one-out residual i is residual i / (1 - h_i), h the diagonal of the hat matrix (intercept: 1/M).
-
-    Golub, Heath, Wahba, Technometrics 21 (1979): with Z of orthogonal columns, ZᵀZ = diag(e), the hat matrix of the
-    centred problem is Z diag(1 / (e + strength)) Zᵀ. Z = X V for V of XᵀX; where F > M, Z = Q sqrt(e) for Q of XXᵀ.
-    """
-    count, width = x.shape
-    mean, scale = _standard(x)
-    x = (x - mean).div_(scale)
+def _ridge(features: Tensor, labels: Tensor, copies: int) -> Probe:
     target = one_hot(labels).double() * 2 - 1
     bias = target.mean(0)
-    target = target - bias
-    dual = width > count
-    e, vectors = torch.linalg.eigh(x @ x.T if dual else x.T @ x)
-    e = torch.where(e > e[-1] * max(x.shape) * torch.finfo(e.dtype).eps, e, torch.zeros_like(e))  # the rest is rounding
-    z = vectors * e.sqrt() if dual else x @ vectors
-    zt = z.T @ target
-    mean_eigenvalue = e.mean().clamp(min=1e-300)  # all features constant: any strength does
-
-    def left_out(strength: Tensor) -> float:
-        shrunk = 1 / (e + strength)
-        fitted = z @ (shrunk[:, None] * zt)
-        leverage = 1 / count + z.square() @ shrunk
-        return float(((target - fitted) / (1 - leverage)[:, None]).square().mean())
-
-    errors = {float(strength): left_out(strength) for strength in (STRENGTHS.to(x.device) * mean_eigenvalue).unbind()}
-    strength = min(errors, key=errors.__getitem__)
-    if dual:
-        weight = x.T @ (vectors @ ((vectors.T @ target) / (e + strength)[:, None]))
-    else:
-        weight = vectors @ (zt / (e + strength)[:, None])
-    return Probe(weight.T.contiguous(), bias, mean, scale, strength, errors[strength])
+    data = standardised(features)
+    fit = ridge(data, target - bias, copies)
+    return Probe(fit.weight.T.contiguous(), bias, data.mean, data.scale, fit.strength, fit.left_out)
 
 
-def _sgd(x: Tensor, labels: Tensor, seed: int, epochs: int, lr: float, batch_size: int) -> Probe:
+def _sgd(features: Tensor, labels: Tensor, seed: int, epochs: int, lr: float, batch_size: int) -> Probe:
     """PROTOCOL: SGD 5e-4, Nesterov 0.9, batch 64, 20 epochs, halved at each of the last ten."""
-    mean, scale = _standard(x)
-    x = (x - mean).div_(scale)
-    classes = int(labels.max()) + 1
-    weight = torch.zeros(classes, x.shape[1], device=x.device, requires_grad=True)
-    bias = torch.zeros(classes, device=x.device, requires_grad=True)
+    data = standardised(features)
+    mean, scale = data.mean.float(), data.scale.float()
+    x = (features.float() - mean).div_(scale)
+    weight = x.new_zeros(int(labels.max()) + 1, x.shape[1])
+    bias = x.new_zeros(len(weight))
     optimizer = torch.optim.SGD([weight, bias], lr=lr, momentum=0.9, nesterov=True)
-    generator = torch.Generator().manual_seed(seed)
     decay_from = epochs - min(10, epochs // 2)
+    generator = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
         optimizer.param_groups[0]["lr"] = lr * 0.5 ** max(0, epoch + 1 - decay_from)
-        order = torch.randperm(len(x), generator=generator).to(x.device)
-        for chosen in torch.split(order, batch_size):
-            optimizer.zero_grad()
-            with torch.enable_grad():
-                loss = cross_entropy(linear(x[chosen], weight, bias), labels[chosen])
-            torch.autograd.backward(loss)
-            optimizer.step()
-    return Probe(weight.detach().double(), bias.detach().double(), mean.double(), scale.double())
+        for chosen in _batches(x, batch_size, generator):
+            _step(optimizer, x[chosen], labels[chosen], weight, bias)
+    return Probe(weight.double(), bias.double(), mean.double(), scale.double())
 
 
-def _standard(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [F] of x [M, F]; a constant feature keeps its scale."""
-    deviation, mean = torch.std_mean(x, dim=0, correction=0)
-    negligible = deviation <= 1e-6 * mean.abs().clamp(min=1e-30)
-    return mean, torch.where(negligible, torch.ones_like(deviation), deviation)
+def _adam(features: Tensor, labels: Tensor, seed: int, epochs: int, lr: float, batch_size: int) -> Probe:
+    """PROTOCOL, SoftHebb's read-out; weights begin as those of a Linear layer, U(−1/√F, 1/√F)."""
+    width, classes, device = features.shape[1], int(labels.max()) + 1, features.device
+    generator, drops = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
+    bound = width**-0.5
+    weight = torch.empty(classes, width).uniform_(-bound, bound, generator=generator).to(device)
+    bias = torch.empty(classes).uniform_(-bound, bound, generator=generator).to(device)
+    optimizer = torch.optim.Adam([weight, bias], lr=lr)
+    for epoch in range(epochs):
+        optimizer.param_groups[0]["lr"] = lr * 0.5 ** sum(epoch >= part * epochs for part in HALVED)
+        for chosen in _batches(features, batch_size, generator):
+            kept = torch.empty(len(chosen), width, device=device).bernoulli_(1 - DROPOUT, generator=drops)
+            _step(optimizer, kept.mul_(features[chosen]).div_(1 - DROPOUT), labels[chosen], weight, bias)
+    zero, one = torch.zeros(width, device=device), torch.ones(width, device=device)
+    return Probe(weight.double(), bias.double(), zero.double(), one.double())
+
+
+def _batches(x: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    return torch.split(torch.randperm(len(x), generator=generator).to(x.device), size)
+
+
+def _step(optimizer: torch.optim.Optimizer, x: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """A step on the mean cross-entropy of softmax(x weightᵀ + bias), whose gradient is known."""
+    slope = softmax(x @ weight.T + bias, dim=1)
+    slope[torch.arange(len(x), device=x.device), labels] -= 1
+    slope /= len(x)
+    weight.grad, bias.grad = slope.T @ x, slope.sum(0)
+    optimizer.step()

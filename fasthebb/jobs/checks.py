@@ -16,6 +16,8 @@ AT_LEAST = {
     "k": 1,
     "max_steps": 1,
     "min_steps": 1,
+    "pool": 1,
+    "probe_epochs": 1,
     "rounds": 1,
     "seed": 0,
     "weight_decay": 0,
@@ -40,6 +42,8 @@ def check_numbers(options: Any) -> None:
             raise ValueError(f"{option} {value}: give a fraction from 0 to 1")
         if name == "validation" and not 0 <= value < 1:
             raise ValueError(f"{option} {value}: give a fraction from 0 to below 1")
+        if name in ("finetune_depths", "probe_depths") and any(depth < 1 for depth in value):
+            raise ValueError(f"{option} {', '.join(map(str, value))}: depths are counted from 1")
         for seed in value if name == "seeds" else [value] if name == "seed" and value is not None else []:
             if not 0 <= seed <= LARGEST_SEED:
                 raise ValueError(f"{option} {seed}: give a whole number from 0 to {LARGEST_SEED}")

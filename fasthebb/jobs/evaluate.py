@@ -15,7 +15,7 @@ from fasthebb.data.labels import parse_budget
 from fasthebb.evaluation import confusion_matrix, predictions, topk_accuracy
 from fasthebb.evaluation.results import Record
 from fasthebb.files import atomic_write, lock
-from fasthebb.jobs.frozen import CHOSEN, ReadOuts, frozen
+from fasthebb.jobs.frozen import CHOSEN, frozen
 from fasthebb.jobs.net import Net, read_net
 from fasthebb.jobs.options import EvaluateOptions
 from fasthebb.jobs.results import add, record
@@ -31,10 +31,7 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
         ValueError: there is nothing to measure, or an option does not fit.
     """
     net, model = read_net(options.run, console)
-    wanted = ReadOuts(
-        options.probe, options.knn, options.svm, options.retrieval, probe_method=options.probe_method, k=options.k
-    )
-    if not (wanted or net.classifier):
+    if not (options.wanted or net.classifier):
         raise ValueError(f"{options.run} holds no classifier, so there is nothing to measure: add --probe or --knn")
     options = with_data_of(net, _with_labels_of(net, options))
     seed, text = options.seed, options.labels
@@ -50,7 +47,7 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
             )
         aside = set_aside(dataset, net.validation, net.seed)
         chosen = torch.empty(0, dtype=torch.int64)
-        if wanted or not net.classifier:
+        if options.wanted or not net.classifier:
             chosen, _ = budget(dataset, parse_budget(text), aside, seed=seed, balanced=options.balanced is not False)
         seconds = net.pretrain_seconds or next((r["seconds"] for r in reversed(list(read_metrics(options.run)))), None)
         net = replace(net, classes=dataset.classes, dataset=dataset.name, pretrain_seconds=seconds)
@@ -64,10 +61,11 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
                     net, net.classifier, net.label_count or len(chosen), labelled(dataset), seed, net.depth, top1, top5
                 )
             )
-        if wanted:
+        if options.wanted:
             records += frozen(
-                net, model, dataset, {len(chosen): chosen}, seed, device, console, wanted, batch_size=options.batch_size
-            )
+                net, model, dataset, {len(chosen): chosen}, seed, device, console, options,
+                batch_size=options.batch_size,
+            )  # fmt: skip
         add(options.run, records)
     columns = ("method", "depth", "labels", "top-1 %", "top-5 %")
     console.table(f"{net.dataset}: {options.run}", columns, [_row(r) for r in records])

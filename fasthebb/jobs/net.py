@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -156,18 +156,51 @@ def depths(model: nn.Module, hidden: Sequence[str], head: str, x: Tensor) -> dic
     return dict(enumerate(order[1:], start=1))
 
 
-def pool_of(model: nn.Module, layer: str, x: Tensor, limit: int = 4096) -> int | None:
-    """The finest pooling of the maps entering a layer that leaves at most `limit` features; None if they are fewer."""
-    shapes: list[torch.Size] = []
-    hook = model.get_submodule(layer).register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
+class Spot(NamedTuple):
+    """Where features are taken and how: what enters a module, its maps averaged to pool × pool cells; size, how many
+    features that is."""
+
+    module: str
+    pool: int | None
+    size: int
+
+
+def spot_of(model: nn.Module, layer: str, x: Tensor, pool: int | None = None, *, limit: int = 4096) -> Spot:
+    """Where the features that enter a layer are taken: before they are flattened, so that maps can be pooled.
+
+    pool: cells a side; by default the finest pooling that leaves at most `limit` features, and none if they are fewer.
+    """
+    module, shape = _before_flattening(model, layer, x)
+    if len(shape) != 3 or (pool is None and shape.numel() <= limit):
+        return Spot(module, None, shape.numel())
+    pool = pool or max(1, int((limit / shape[0]) ** 0.5))
+    return Spot(module, pool, shape[0] * min(pool, shape[1]) * min(pool, shape[2]))
+
+
+def _before_flattening(model: nn.Module, layer: str, x: Tensor) -> tuple[str, torch.Size]:
+    # The module, and what of one image enters it: the layer, or the flattening right before it.
+    entered: list[tuple[str, torch.Size]] = []
+
+    def note(name: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            first = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), x[:, 0, 0, 0])
+            entered.append((name, first.shape[1:]))
+
+        return hook
+
+    leaves = {name: module for name, module in model.named_modules() if not any(module.children())}
+    hooks = [module.register_forward_pre_hook(note(name), with_kwargs=True) for name, module in leaves.items()]
     try:
         call_order(model, [], x)
     finally:
-        hook.remove()
-    size = shapes[0][1:]
-    if size.numel() <= limit or len(size) < 3:
-        return None
-    return max(1, int((limit / size[0]) ** 0.5))
+        for hook in hooks:
+            hook.remove()
+    names = [name for name, _ in entered]
+    first = at = names.index(layer)
+    while at and isinstance(leaves[names[at - 1]], nn.Flatten | nn.Dropout):
+        at -= 1
+        first = at if isinstance(leaves[names[at]], nn.Flatten) else first
+    return entered[first]
 
 
 def write_net(path: Path, net: Net) -> None:

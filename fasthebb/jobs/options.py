@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fasthebb.activation import Adaptive
 from fasthebb.data.labels import parse_budget
 from fasthebb.jobs.checks import check_numbers
-from fasthebb.rules import HPCA, KWTA, HardWTA, Rule, SoftWTA
+from fasthebb.jobs.readouts import ReadOutOptions
+from fasthebb.rules import HPCA, ICA, Modulated, Rule, Taught
+from fasthebb.rules.instar import Attracted
 from fasthebb.training.pretrain import Order
 
 Augment = Literal["none", "light", "hard"]
@@ -79,6 +83,7 @@ class PretrainOptions(ImageOptions):
         model: a net of fasthebb such as sixlayer, of torchvision or timm such as resnet18, or your module:function.
         width: units of every hidden layer, relative to the published net.
         rule: the learning rule, a class of fasthebb.
+        layer_rules: in place of rule, rules by pattern of layer names; the first that matches a layer trains it.
         forward: what a hidden layer passes on; auto takes it from the rule.
         lr: learning rate of plain SGD.
         epochs: passes over the images; with layerwise order for each layer.
@@ -100,6 +105,7 @@ class PretrainOptions(ImageOptions):
     model: str = "sixlayer"
     width: float = 1.0
     rule: Rule = field(default_factory=HPCA)
+    layer_rules: dict[str, Rule] = field(default_factory=dict)
     forward: Forward = "auto"
     lr: float = 1e-3
     epochs: int = 20
@@ -167,19 +173,13 @@ class FinetuneOptions(RunDataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(RunDataOptions):
+class EvaluateOptions(ReadOutOptions, RunDataOptions):
     """Measure a trained net on test images; results are added to the run's results.csv and results.json.
 
     Args:
         run: the run folder, of pre-training or of fine-tuning.
         labels: the label budget of probe and knn, all labels by default; a fine-tuned net keeps its own.
         balanced: as many labels of every class, otherwise a plain shuffle; a fine-tuned net keeps its own.
-        probe: train a linear classifier on the frozen features of every depth.
-        probe_method: ridge in closed form, or sgd.
-        knn: classify by the nearest labelled images, at every depth.
-        svm: train a linear support vector machine on the frozen features of every depth.
-        retrieval: rank test images by likeness to others of them, at every depth.
-        k: how many neighbours vote, as far as there are as many labels of a class.
         seed: decides which labels; by default the run's, and a fine-tuned net keeps its own.
         device: cpu, cuda, or auto.
         batch_size: images a step.
@@ -187,12 +187,6 @@ class EvaluateOptions(RunDataOptions):
 
     labels: str | None = None
     balanced: bool | None = None
-    probe: bool = False
-    probe_method: Literal["ridge", "sgd"] = "ridge"
-    knn: bool = False
-    svm: bool = False
-    retrieval: bool = False
-    k: int = 10
     seed: int | None = None
     device: str = "auto"
     batch_size: int = 256
@@ -203,14 +197,44 @@ class EvaluateOptions(RunDataOptions):
             parse_budget(self.labels)
 
 
-def forward_of(rule: Rule) -> Forward:
-    """What the hidden layers of a net pass on when `rule` trains it (DESIGN: the training commands choose)."""
-    if isinstance(rule, HardWTA | KWTA | SoftWTA):
+Rules = Rule | Mapping[str, Rule]
+
+
+def by_layer(rules: Rules) -> dict[str, Rule]:
+    """Rules by pattern of layer names; one rule alone is for every layer."""
+    return {"*": rules} if isinstance(rules, Rule) else dict(rules)
+
+
+def rule_name(rules: Rules) -> str:
+    """How results call a rule, or the rules of layers."""
+    return "+".join(dict.fromkeys(type(rule).__name__ for rule in by_layer(rules).values()))
+
+
+def forward_of(rules: Rules) -> Forward:
+    """What the hidden layers of a net pass on when a rule, or the rules of layers, train it.
+
+    Raises:
+        ValueError: layers would differ.
+    """
+    found = {type(rule).__name__: _forward_of(rule) for rule in by_layer(rules).values()}
+    if len(set(found.values())) > 1:
+        wished = ", ".join(f"{name} {forward}" for name, forward in found.items())
+        raise ValueError(
+            f"All hidden layers of a net have one forward, but rules want {wished}: choose rules that agree, or name "
+            "it by pretrain --forward"
+        )
+    return next(iter(found.values()))
+
+
+def _forward_of(rule: Rule) -> Forward:
+    if isinstance(rule, Taught | Modulated):
+        return _forward_of(rule.rule)
+    if isinstance(rule, Attracted):
         return "unit_norm_relu"
+    if isinstance(rule, ICA):  # HICA is one
+        return "tanh"
+    if not isinstance(rule, HPCA):
+        return "relu"
+    named = rule.activation.f if isinstance(rule.activation, Adaptive) else rule.activation
     names: dict[object, Forward] = {"relu": "relu", "tanh": "tanh", "identity": "identity"}
-    return names.get(rule.activation, "relu") if isinstance(rule, HPCA) else "relu"
-
-
-def rule_name(rule: Rule) -> str:
-    """How results call a rule."""
-    return type(rule).__name__
+    return names.get(named, "relu")

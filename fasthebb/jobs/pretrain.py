@@ -10,7 +10,7 @@ import torch
 from fasthebb.console import Console
 from fasthebb.hebbian import attach
 from fasthebb.jobs.net import check_images, head_of, write_net
-from fasthebb.jobs.options import PretrainOptions, forward_of, rule_name
+from fasthebb.jobs.options import PretrainOptions, by_layer, forward_of, rule_name
 from fasthebb.jobs.setup import all_but, load_as_given, new_net, set_aside, statistics, whitening_of
 from fasthebb.options import plain
 from fasthebb.training import checkpoint
@@ -27,8 +27,9 @@ def run(options: PretrainOptions, console: Console) -> Path:
         FloatingPointError: an update is not finite.
         Interrupted: a signal came; the run resumes.
     """
+    rules = by_layer(options.layer_rules or options.rule)
     if options.forward == "auto":
-        options = replace(options, forward=forward_of(options.rule))
+        options = replace(options, forward=forward_of(rules))
     device = device_of(options.device)
     with RunFolder(options.out, plain(options), resume=options.resume, console=console) as folder:
         if finished(folder.path):
@@ -37,12 +38,12 @@ def run(options: PretrainOptions, console: Console) -> Path:
         dataset = load_as_given(options, console)
         folder.check_data(dataset.name, dataset.fingerprint)
         checkpoint.seed_everything(options.seed)
-        own = {"forward": options.forward, "rule": rule_name(options.rule), "whitened": options.whiten}
+        own = {"forward": options.forward, "rule": rule_name(rules), "whitened": options.whiten}
         net = new_net(options, dataset, statistics(dataset), options.seed, **own)
         model = place(net.build(), device)
         check_images(net, model)
         net = replace(net, head=head_of(model, options.head))
-        hebb = attach(model, {net.head: None, "*": options.rule})
+        hebb = attach(model, {net.head: None, **rules})
         aside = set_aside(dataset, options.validation, options.seed)
         images = all_but(aside, len(dataset.train))
         if options.whiten:

@@ -83,11 +83,12 @@ class Local(Rule):
         return a
 
     def learn(self, post: Tensor, a: Tensor) -> Terms:
-        """The terms of a batch with post and activity a, both [N, G, C, L].
-
-        post is what `post(a)` returned, or that times a factor of either sign; a is as `activity` returned it, or less.
-        """
+        """The terms of a batch with activity a, as `activity` returned it or less, and its post, both [N, G, C, L]."""
         raise NotImplementedError  # pragma: no cover - abstract
+
+    def weigh(self, post: Tensor, a: Tensor, factor: Tensor) -> Terms:
+        """The terms with a third factor [N, 1, 1, 1] of either sign: what is learnt of a sample counts so much."""
+        return self.learn(post * factor, a)
 
     def stats(self, y: Tensor, a: Tensor) -> dict[str, Tensor] | None:  # noqa: ARG002
         """What the rule wants to remember of a batch."""

@@ -40,6 +40,9 @@ class Attracted(Local):
         norm = total(a)
         return Terms(post, Diagonal(norm if post is a else total(post)), norm)
 
+    def weigh(self, post: Tensor, a: Tensor, factor: Tensor) -> Terms:
+        return self.learn(post * factor.abs(), a)._replace(post=post * factor)  # a negative factor moves towards −x
+
 
 @dataclass(frozen=True)
 class HardWTA(Attracted):

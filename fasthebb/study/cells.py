@@ -20,9 +20,9 @@ from torch import nn
 
 from fasthebb.evaluation.results import Record
 from fasthebb.hebbian import attach
-from fasthebb.jobs.frozen import ReadOuts, frozen
+from fasthebb.jobs.frozen import frozen
 from fasthebb.jobs.net import Net, cut_at
-from fasthebb.jobs.options import forward_of, rule_name
+from fasthebb.jobs.options import by_layer, forward_of, rule_name
 from fasthebb.jobs.results import record
 from fasthebb.jobs.setup import labelled
 from fasthebb.memory import peak_bytes
@@ -42,12 +42,12 @@ READ_OUTS = {"probe": "probe", "knn": "kNN", "svm": "SVM"}  # as results call th
 
 def hebbian(bench: Bench, name: str) -> list[Record]:
     """Everything measured of a rule: pre-training, then its features frozen and fine-tuned."""
-    options, rule = bench.options, bench.options.rules[name]
-    net = bench.net_of(name, forward=forward_of(rule), rule=rule_name(rule))
+    options, rules = bench.options, bench.options.rules[name]
+    net = bench.net_of(name, forward=forward_of(rules), rule=rule_name(rules))
 
     def train(path: Path) -> list[Record]:
         model = bench.fresh(net)
-        hebb = attach(model, {net.head: None, "*": rule})
+        hebb = attach(model, {net.head: None, **by_layer(rules)})
         bench.folder.log(f"seed {bench.seed}: pre-training by {net.rule} on {len(bench.images)} images without labels")
         pretrain(
             model,
@@ -149,6 +149,8 @@ def _pretrained(bench: Bench, net: Net, name: str) -> list[Record]:
     seconds = next(r["seconds"] for r in reversed(list(read_metrics(bench.cell(cell)))))
     net = replace(net, pretrain_seconds=seconds)
     records = bench.once(f"frozen-{name}", lambda _: _frozen(bench, net, bench.trained(net, cell), shown))
+    if not bench.options.finetune:
+        return records
     start = partial(bench.trained, net, cell)
     return records + _supervised(bench, net, start, f"finetune-{name}", f"{shown} fine-tuned")
 
@@ -164,12 +166,13 @@ def _keep(bench: Bench, path: Path, net: Net, model: nn.Module, seconds: float) 
 
 
 def _frozen(bench: Bench, net: Net, model: nn.Module, shown: str) -> list[Record]:
+    if not bench.options.wanted:
+        return []
     bench.folder.log(f"seed {bench.seed}: {shown} features, frozen")
-    options = bench.options
-    wanted = ReadOuts(True, True, options.svm, options.retrieval, probe_method=options.probe_method, k=options.k)
     found = frozen(
-        net, model, bench.dataset, bench.budgets, bench.seed, bench.device, bench.folder.console, wanted, batch_size=256
-    )
+        net, model, bench.dataset, bench.budgets, bench.seed, bench.device, bench.folder.console, bench.options,
+        batch_size=256,
+    )  # fmt: skip
     peak = peak_bytes() / 2**20
     return [replace(r, method=f"{shown} {READ_OUTS.get(r.method, r.method)}", peak_memory_mb=peak) for r in found]
 

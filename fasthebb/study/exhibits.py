@@ -102,6 +102,26 @@ def usage(shares: Mapping[str, NDArray[Any]], methods: Sequence[str], *, drawn: 
     )
 
 
+def units(states: Mapping[str, NDArray[Any]]) -> str:
+    """What became of the units, by "run/layer" as kept with the pictures: a table of layers for every run."""
+    runs: dict[str, list[list[str]]] = {}
+    for key, (number, dead, twins, rank, most, sparsity, likeness) in states.items():
+        run, _, layer = key.rpartition("/")
+        cells = [count(int(number)), count(int(dead)), count(int(twins))]
+        cells += [f"{rank:.0f}<small>of&nbsp;{count(int(most))}</small>", f"{sparsity:.2f}"]
+        runs.setdefault(run, []).append([escape(layer), *cells, "–" if math.isnan(likeness) else f"{likeness:.2f}"])
+    head = ["layer", "units", "dead", "twins", "effective rank", "sparsity", "CKA"]
+    words = (
+        "Dead: no image activates the unit. Twin: |cos| ≥ 0.95 to an earlier unit. Effective rank and sparsity are of"
+        " the activity after a ReLU; CKA: likeness to the same layer of the net trained from scratch on the most"
+        " labels, from 0 to 1, where there are images enough for the number of units."
+    )
+    return blocks(
+        gallery([figure(table(f"Units of {run}", head, lines), run, "layer by layer") for run, lines in runs.items()]),
+        note(words) if runs else "",
+    )
+
+
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], methods: Sequence[str]) -> str:
     """A figure for each metric of training."""
     pictures = insides.training_curves(runs, methods)

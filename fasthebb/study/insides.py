@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from fasthebb import diagnostics
 from fasthebb.study.canvas import COLOURS, draw_svg, log_axis
 
 if TYPE_CHECKING:
@@ -52,8 +54,7 @@ def by_run(usage: Layers) -> dict[str, dict[str, NDArray[Any]]]:
 
 def winner_entropy(use: NDArray[Any]) -> float:
     """Entropy of the units' shares in percent of that of equal shares; NaN for a single unit and where none is used."""
-    share = use[use > 0] / use.sum()
-    return 100 * abs(float(share @ np.log(share))) / math.log(use.size) if share.size and use.size > 1 else math.nan
+    return 100 * float(diagnostics.winner_entropy(torch.from_numpy(use)))
 
 
 def entropy_by_layer(usage: Layers, methods: Sequence[str] = ()) -> str:

@@ -5,12 +5,14 @@
 | classes | names of the classes |
 | filters/METHOD | first-layer weights [C, 1 or 3, k, k] |
 | usage/METHOD/LAYER | each unit's share of the images [C] |
+| units/METHOD/LAYER | a `LayerUnits`, and the likeness to the net from scratch [7] |
 | confusion/METHOD | test images by class and prediction [classes, classes] |
 | strips/METHOD/PART | images that ask, their neighbours, and the labels of both |
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fasthebb.diagnostics import cka
 from fasthebb.evaluation.confusion import confusion_matrix, predictions
 from fasthebb.evaluation.features import extract
 from fasthebb.evaluation.results import Record, count
 from fasthebb.evaluation.retrieval import nearest
-from fasthebb.evaluation.usage import unit_usage
+from fasthebb.evaluation.usage import layer_units, unit_usage
 from fasthebb.files import atomic_save
-from fasthebb.jobs.frozen import split_queries
-from fasthebb.jobs.net import Net, depths, pool_of
-from fasthebb.jobs.options import forward_of, rule_name
+from fasthebb.jobs.frozen import split_queries, spots_of
+from fasthebb.jobs.net import Net
+from fasthebb.jobs.options import by_layer, forward_of, rule_name
+from fasthebb.matching import match
 from fasthebb.models import trainable_layers
 from fasthebb.study.bench import Bench
 from fasthebb.study.exhibits import Strip
@@ -35,6 +39,7 @@ from fasthebb.study.options import title_of
 
 PICTURES = "pictures.npz"
 ASKING, NEAR = 6, 8  # images of a strip, and neighbours of each
+ROWS_A_UNIT = 4  # of fewer, any two layers look alike
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -53,11 +58,14 @@ def keep_pictures(bench: Bench, records: list[Record]) -> None:
             continue
         net, shown = _net(bench, name), title_of(name)
         model = bench.trained(net, f"pretrain-{name}")
-        kept |= _filters(shown, model) | _strips(bench, net, model, shown, records)
+        kept |= _filters(shown, model)
+        if bench.options.knn:
+            kept |= _strips(bench, net, model, shown, records)
         if name in bench.options.rules:
-            kept |= _usage(bench, net, model, name)
-        tuned = bench.trained(net, f"finetune-{name}-{largest}")
-        kept |= _confusion(bench, net, tuned, f"{shown} fine-tuned, {count(largest)} labels")
+            kept |= _usage(bench, net, model, name) | _units(bench, net, model, name)
+        if bench.options.finetune:
+            tuned = bench.trained(net, f"finetune-{name}-{largest}")
+            kept |= _confusion(bench, net, tuned, f"{shown} fine-tuned, {count(largest)} labels")
     atomic_save(bench.folder.path / PICTURES, lambda file: np.savez(file, allow_pickle=False, **kept))
 
 
@@ -79,14 +87,10 @@ def strips(folder: Path) -> dict[str, Strip]:
 
 def _net(bench: Bench, name: str) -> Net:
     # The net that a method trains.
-    rule = bench.options.rules.get(name)
-    if rule is None:
+    rules = bench.options.rules.get(name)
+    if rules is None:
         return bench.net_of(name, twin="backprop" if name == "vae" else "hebbian")
-    return bench.net_of(name, forward=forward_of(rule), rule=rule_name(rule))
-
-
-def _hidden(net: Net, model: nn.Module) -> list[str]:
-    return [layer for layer in trainable_layers(model) if layer != net.head]
+    return bench.net_of(name, forward=forward_of(rules), rule=rule_name(rules))
 
 
 def _filters(shown: str, model: nn.Module) -> Arrays:
@@ -97,9 +101,32 @@ def _filters(shown: str, model: nn.Module) -> Arrays:
 
 def _usage(bench: Bench, net: Net, model: nn.Module, name: str) -> Arrays:
     # How the units that a rule trained share the images of the training set.
-    images, _ = next(iter(net.loader(bench.dataset.train, 256, bench.device, seed=bench.seed)))
-    shares = unit_usage(model, dict.fromkeys(_hidden(net, model), bench.options.rules[name]), images)
+    images = _images(bench, net)
+    learnt = match(model, {net.head: None, **by_layer(bench.options.rules[name])})
+    shares = unit_usage(model, {layer.name: layer.rule for layer in learnt}, images)
     return {f"usage/{name.upper()}/{layer}": share.cpu().numpy() for layer, share in shares.items()}
+
+
+def _units(bench: Bench, net: Net, model: nn.Module, name: str) -> Arrays:
+    # What became of the units of every hidden layer, and how like those of the net trained on all labels they are.
+    layers = [layer for layer in trainable_layers(model) if layer != net.head]
+    found, activity = layer_units(model, layers, _images(bench, net))
+    others: dict[str, Tensor] = {}
+    if "scratch" in bench.options.methods:
+        twin = bench.net_of("scratch", twin="backprop")
+        scratch = bench.trained(twin, f"scratch-backprop-{max(bench.budgets)}")
+        _, others = layer_units(scratch, layers, _images(bench, twin))
+    likeness = {
+        layer: float(cka(rows, others[layer])) if others and len(rows) >= ROWS_A_UNIT * rows.shape[1] else math.nan
+        for layer, rows in activity.items()
+    }
+    return {f"units/{name.upper()}/{layer}": np.array([*units, likeness[layer]]) for layer, units in found.items()}
+
+
+def _images(bench: Bench, net: Net) -> Tensor:
+    # Some training images, the same ones for every net.
+    x: Tensor = next(iter(net.loader(bench.dataset.train, 256, bench.device, seed=bench.seed)))[0]
+    return x
 
 
 def _confusion(bench: Bench, net: Net, model: nn.Module, shown: str) -> Arrays:
@@ -115,10 +142,9 @@ def _strips(bench: Bench, net: Net, model: nn.Module, shown: str, records: list[
     labels = test.labels[queries]
     asking = torch.stack([queries[labels == label][0] for label in sorted(set(labels.tolist()))[:ASKING]])
     test_loader = net.loader(test, 256, bench.device, shuffle=False)
-    x = next(iter(test_loader))[0][:2]
     depth = _depth(records, f"{shown} kNN", bench.seed)
-    layer = depths(model, _hidden(net, model), net.head, x)[depth]
-    features, _ = extract(model, layer, test_loader, pool=pool_of(model, layer, x))
+    spot = spots_of(net, model, bench.options)[depth]
+    features, _ = extract(model, spot.module, test_loader, pool=spot.pool)
     near = others[nearest(features[others], features[asking], min(NEAR, len(others))).cpu()]
     parts = {
         "queries": test.images[asking],

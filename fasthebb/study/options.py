@@ -8,7 +8,8 @@ from typing import Literal
 
 from fasthebb import finish
 from fasthebb.data.labels import parse_budget
-from fasthebb.jobs.options import Augment, ImageOptions
+from fasthebb.jobs.options import Augment, ImageOptions, forward_of
+from fasthebb.jobs.readouts import ReadOutOptions
 from fasthebb.models.blocks import one_of
 from fasthebb.rules import HPCA, HardWTA, Oja, Rule, SoftWTA, Subspace
 from fasthebb.training.patches import KMeansPatches, PatchFilters, PCAPatches
@@ -20,7 +21,7 @@ PATCHES: dict[str, tuple[str, PatchFilters]] = {
 BASELINES = ("random", "scratch", "vae", *PATCHES)
 
 
-def standard_rules() -> dict[str, Rule]:
+def standard_rules() -> dict[str, Rule | dict[str, Rule]]:
     """The rules that a study knows by name."""
     return {
         "hpca": HPCA(finish=finish.fan_in),
@@ -37,7 +38,7 @@ def title_of(method: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions(ImageOptions):
+class StudyOptions(ReadOutOptions, ImageOptions):
     """Compare methods over label budgets and seeds, all on the same images, labels and schedule.
 
     Args:
@@ -45,7 +46,7 @@ class StudyOptions(ImageOptions):
         methods: names of rules, and of baselines: random, scratch, vae, pca-patches, kmeans-patches.
         budgets: label budgets, fractions of the training images (0.1 or 10%) or counts (500).
         seeds: one repetition each; a seed decides initial weights, labels and the order of images.
-        rules: by name, the rules that methods may name.
+        rules: by name, the rules that methods may name; one may differ by layer: rules by pattern of layer names.
         rates: by name, learning rates of pre-training; lr for the rest.
         whiten: names of the methods whose images are ZCA-whitened, in blocks of 32 pixels.
         model: a net of fasthebb such as sixlayer, of torchvision or timm such as resnet18, or your module:function.
@@ -56,6 +57,7 @@ class StudyOptions(ImageOptions):
         batch_size: images a step.
         order: joint pre-trains all layers at once, layerwise one after the other.
         head: name of the classifying layer; the last Linear by default.
+        finetune: train pre-trained nets on every budget too, end to end.
         finetune_lr: learning rate of fine-tuning and of training from scratch.
         finetune_steps: their steps, at every budget; the rate is halved ten times in the second half.
         finetune_epochs: their passes over the labelled images, in place of finetune-steps.
@@ -64,10 +66,6 @@ class StudyOptions(ImageOptions):
         augment: their augmentation, none, light or hard.
         pretrain_augment: that of pre-training.
         balanced: as many labels of every class; otherwise a plain shuffle.
-        probe_method: ridge in closed form, or sgd.
-        svm: also train a linear support vector machine on frozen features.
-        retrieval: also rank test images by their likeness to others.
-        k: how many neighbours vote, as far as there are as many labels of a class.
         device: cpu, cuda, or auto.
         out: the study's folder.
         resume: go on with the study in that folder; start anew if there is none.
@@ -79,7 +77,7 @@ class StudyOptions(ImageOptions):
     methods: list[str] = field(default_factory=lambda: ["hpca", "swta", "random", "scratch"])
     budgets: list[str] = field(default_factory=lambda: ["0.01", "0.1", "1.0"])
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    rules: dict[str, Rule] = field(default_factory=standard_rules)
+    rules: dict[str, Rule | dict[str, Rule]] = field(default_factory=standard_rules)
     rates: dict[str, float] = field(default_factory=dict)
     whiten: list[str] = field(default_factory=list)
     model: str = "sixlayer"
@@ -90,6 +88,7 @@ class StudyOptions(ImageOptions):
     batch_size: int = 64
     order: Literal["joint", "layerwise"] = "joint"
     head: str | None = None
+    finetune: bool = True
     finetune_lr: float = 1e-2
     finetune_steps: int = 500
     finetune_epochs: int | None = None
@@ -98,10 +97,8 @@ class StudyOptions(ImageOptions):
     augment: Augment = "none"
     pretrain_augment: Augment = "none"
     balanced: bool = True
-    probe_method: Literal["ridge", "sgd"] = "ridge"
-    svm: bool = False
-    retrieval: bool = False
-    k: int = 10
+    probe: bool = True
+    knn: bool = True
     device: str = "auto"
     out: Path = Path("runs/study")
     resume: bool = False
@@ -117,6 +114,12 @@ class StudyOptions(ImageOptions):
                 raise ValueError(f"--{name} {', '.join(map(str, given))}: each may stand there once")
         for method in self.methods:
             one_of("method", method, [*self.rules, *BASELINES])
+        for method in self.methods:
+            if method in self.rules:
+                forward_of(self.rules[method])
+        supervised = "scratch" in self.methods or (self.finetune and set(self.methods) != {"random"})
+        if not (self.wanted or supervised):
+            raise ValueError("No read-out and no fine-tuning is wanted, so nothing is measured: leave out --no-probe")
         for method in self.whiten:
             one_of("method to whiten", method, self.methods)
         if "vae" in self.methods and self.model != "sixlayer":

@@ -30,6 +30,7 @@ def write_report(
     filters: Mapping[str, NDArray[Any]],
     curves: Mapping[str, Sequence[Mapping[str, Any]]],
     usage: Mapping[str, NDArray[Any]],
+    units: Mapping[str, NDArray[Any]] = NOTHING,
     environment: Mapping[str, Any],
     commands: Sequence[str],
     confusion: Mapping[str, NDArray[Any]] = NOTHING,
@@ -39,7 +40,7 @@ def write_report(
     """Write `report.html`, complete in itself, into the folder and return its path.
 
     `filters`: by method, first-layer weights [C, 3 or 1, k, k]; `curves`: by run, rows as in `metrics.jsonl`;
-    `usage`: by layer or "run/layer", each unit's share of wins or mean activity [C]; `environment`: what the study ran
+    `usage`: by layer or "run/layer", each unit's share of wins or mean activity [C]; `units`: alike, what became of them (`exhibits.units`); `environment`: what the study ran
     on; `commands`: shell lines that repeat it; `confusion`: by method, counts of test images [C, C], rows true;
     `classes`: their names; `strips`: by method, images and those nearest to them. Any of them may be empty.
     Without matplotlib the page has every table and says how to get the figures. Raises `ValueError` if the records are
@@ -63,7 +64,7 @@ def write_report(
         "Confusion": exhibits.confusion(confusion, classes),
         "Retrieval": blocks(sections.retrieval(every), exhibits.strips(strips, classes)),
         "First-layer filters": exhibits.filters(filters),
-        "Unit usage and winner entropy": exhibits.usage(usage, methods, drawn=drawn),
+        "Unit usage and winner entropy": blocks(exhibits.usage(usage, methods, drawn=drawn), exhibits.units(units)),
         "Training": exhibits.curves(curves, methods) if drawn else "",
         "Environment": table("Environment", [], _facts(environment), kind="facts"),
         "To reproduce": f"<pre><code>{escape(chr(10).join(commands))}</code></pre>" if commands else "",

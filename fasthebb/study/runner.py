@@ -102,6 +102,7 @@ def rebuild(folder: Path) -> Path:
         filters=pictures(folder, "filters"),
         curves={title: rows for title, rows in curves.items() if len(rows) > 1},
         usage=pictures(folder, "usage"),
+        units=pictures(folder, "units"),
         confusion=pictures(folder, "confusion"),
         classes=[str(name) for name in pictures(folder, "classes").get("", [])],
         strips=strips(folder),

@@ -69,6 +69,8 @@ def test_the_generator_alone_decides_and_values_stay_in_range(name: str, shape: 
     assert 0 <= first.min() <= first.max() <= 1
     if name == "none":
         assert torch.equal(first, pixels)
+    elif name == "mirror":
+        assert torch.equal(first, pixels.flip(3))
     elif shape[2] > 8:
         assert not torch.equal(first, augmented(name, pixels, Generator().manual_seed(4)))
 

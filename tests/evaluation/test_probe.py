@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 from torch import Tensor
 
 from fasthebb.evaluation import linear_probe
-from fasthebb.evaluation.probe import STRENGTHS
+from fasthebb.evaluation.ridge import STRENGTHS
 
 
 def blobs(count: int, width: int, classes: int = 4, spread: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -111,7 +111,7 @@ def test_sgd_follows_the_schedule() -> None:
 
 def test_bad_input() -> None:
     features, labels = blobs(20, 5)
-    with pytest.raises(ValueError, match="probe method 'svm' is unknown: choose from ridge, sgd"):
+    with pytest.raises(ValueError, match="probe method 'svm' is unknown: choose from ridge, sgd, adam"):
         linear_probe(features, labels, method="svm")
     with pytest.raises(ValueError, match=r"features are \[20, 5\], labels \[19\]"):
         linear_probe(features, labels[:19])

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from reference import update
 from reference.bcm import bcm
-from reference.finishes import Finish, fan_in, max_abs, tangent, unit_norm
+from reference.finishes import Finish, chain, fan_in, max_abs, norm_rate, tangent, unit_norm
 from reference.hebb import Rule, hebb, oja
 from reference.ica import hica, ica
 from reference.instar import hard_wta, k_wta, soft_wta
@@ -135,6 +135,8 @@ def test_responses() -> None:
         (unit_norm, ([[0.6, 0.8], [0, 0]], [[0, -1]])),
         (tangent, ([[0, 4], [0, 0]], [[0, -8]])),
         (max_abs, ([[3 / 8, 0.5], [0, 0]], [[0, -1]])),
+        (norm_rate(0.5, 2), ([[1.5, 2], [0, 0]], [[0, -4]])),
+        (chain(max_abs, norm_rate(0.5, 2)), ([[3 / 16, 0.25], [0, 0]], [[0, -0.5]])),
     ],
 )
 def test_finishes(finish: Finish, expected: tuple[list[list[float]], ...]) -> None:

@@ -1,0 +1,40 @@
+"""Options of the read-outs of frozen features, which evaluate and study share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOutOptions:
+    """Which read-outs of frozen features are measured, and how.
+
+    Args:
+        probe: train a linear classifier on the frozen features of every depth.
+        probe_method: ridge in closed form, sgd, or adam behind a dropout of a half.
+        probe_epochs: passes of sgd and adam over the labelled images; 20 and 50 by default.
+        probe_depths: read the features of these depths alone; of all by default.
+        pool: average maps to at most so many cells a side; by default as many as leave 4096 features.
+        mirror: a probe also learns from mirrored images, and its scores are those of both views together.
+        knn: classify by the nearest labelled images, at every depth.
+        svm: train a linear support vector machine on the frozen features of every depth.
+        retrieval: rank test images by likeness to others of them, at every depth.
+        k: how many neighbours vote, as far as there are as many labels of a class.
+    """
+
+    probe: bool = False
+    probe_method: Literal["ridge", "sgd", "adam"] = "ridge"
+    probe_epochs: int | None = None
+    probe_depths: list[int] = field(default_factory=list)
+    pool: int | None = None
+    mirror: bool = False
+    knn: bool = False
+    svm: bool = False
+    retrieval: bool = False
+    k: int = 10
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a read-out to measure."""
+        return self.probe or self.knn or self.svm or self.retrieval
