@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import TypeVar
 
 import torch
@@ -53,7 +54,7 @@ class Abstaining(Wrapping):
     def __call__(self, s: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         unit = torch.arange(s.shape[2], device=s.device)
         step = state["steps"].to(torch.int64)
-        out = (_mixed(_mixed(_mixed(self.seed) + step) + unit) < self.p * 2**32).unsqueeze(-1)
+        out = (_mixed(_mixed(_mixed(self.seed) + step) + unit) < ceil(self.p * 2**32)).unsqueeze(-1)
         hidden = out & ~out.all()  # where nobody is left all shares are 0 in the end, but must be finite
         return self.inner(s.masked_fill(hidden, -torch.inf), state) * ~out
 

@@ -34,6 +34,7 @@ def fan_in(dw: Tensor, w: Tensor) -> Tensor:  # noqa: ARG001
 
 def unit_norm(dw: Tensor, w: Tensor) -> Tensor:  # noqa: ARG001
     """dw/‖dw‖ per unit: only its direction counts."""
+    dw.mul_(reciprocal(dw.abs().amax(dim=-1, keepdim=True)))  # else squares of the tiny or the huge are 0 or infinite
     return dw.mul_(reciprocal(_norm(dw)))
 
 

@@ -237,13 +237,10 @@ def _one_line(error: Exception, parser: ArgumentParser) -> str:
         close = get_close_matches(name.partition("=")[0].replace("-", "_"), [o.replace("-", "_") for o in options], n=1)
         hint = f"; did you mean --{close[0][2:].replace('_', '-')}?" if close else ""
         return f"{parser.prog}: there is no option {name}{hint} (--help lists them)"
-    if ours := re.search(
-        r"- (\w+\(\w+=.+?\): .+?) - Expected", text
-    ):  # one of several types, whose value makes no sense
+    if ours := re.search(r"- (\w+\(\w+=.+?\): .+?) (?:- Expected|Given value)", text):  # one of several types
         return f"{option.rstrip('-') or parser.prog}: {ours[1]} (--help lists what there is)"
     if keys and value and "Callable" in text:
-        path = re.search(r"import path string: (\S+)", text)
-        name = path[1] if path else value[1]
+        name = (re.search(r"import path string: (\S+)", text) or value)[1]
         return f"{option} {name}: give the path of a function, such as fasthebb.finish.fan_in"
     if keys and value and wanted:
         kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "a class's path"}

@@ -71,13 +71,17 @@ class Cosine(Response):
 
 @dataclass(frozen=True)
 class RaisedCosine(Response):
-    """((cos + 1)/2)^power: the paper's similarity with power 2 (PROTOCOL: SWTA)."""
+    """((cos + 1)/2)^power, between 0 and 1: with power 2 the similarity of SWTA (Lagani et al., arXiv 2207.03172).
+
+    Raises:
+        ValueError: the power is not above 0.
+    """
 
     power: float = 2.0
 
     def __post_init__(self) -> None:
-        if not self.power > 0:
-            raise ValueError(f"RaisedCosine(power={self.power}): the power must be above 0")
+        if not 0 < self.power < float("inf"):
+            raise ValueError(f"RaisedCosine(power={self.power}): the power must be above 0 and finite; try 2.0")
 
     def __call__(self, dot: Tensor, w: Tensor, patches: Patches) -> Tensor:
         scaled = dot * reciprocal(patches.norm())

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import entropy, ortho_group
-from torch import Tensor
+from torch import Tensor, nn
 
-from fasthebb import diagnostics
+from fasthebb import Oja, attach, diagnostics
 from fasthebb.diagnostics import (
     broken_layer,
     cka,
@@ -181,6 +181,21 @@ def test_cka_builds_no_matrix_of_images_where_features_are_fewer() -> None:
     m = 200_000  # images: [M, M] would take 320 GB
     a = normal(m, 3).float()
     assert float(cka(a, torch.cat([a, a[:, :1]], dim=1))) > 0.9
+
+
+def test_the_summary_tells_of_norms_and_of_twins_if_asked() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 6, 1, groups=2, bias=False), nn.Flatten(), nn.Linear(6, 2, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[3.0, 4], [6, 8], [4, -3], [0, 1], [1, 0], [0, -2]])[..., None, None])
+        model[2].weight.copy_(torch.eye(6)[:2])
+    hebb = attach(model, Oja())
+    plain, compared = hebb.summary(), hebb.summary(compare=True)
+    assert [row.unit_norms for row in plain.rows] == [(1, 10), (1, 1)]
+    assert plain.rows[0].weight_norm == pytest.approx(float(model[0].weight.detach().norm()))
+    assert [[row.twins for row in summary.rows] for summary in (plain, compared)] == [[None, None], [2, 0]]
+    assert "twins" not in str(plain)
+    conv, linear = [[cell.strip() for cell in line.split("│")] for line in str(compared).splitlines() if "Oja" in line]
+    assert (conv[4:9], linear[4:9]) == (["6", "2", "–", "2", "1–10"], ["2", "6", "–", "0", "1"])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
-from cases import RULES, error
+from cases import RULES, SIGNALS, error
 from nets import Centred, images, net
 from torch import Tensor, nn
 
@@ -63,11 +63,11 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
         process.kill()
 
 
-def share(step: int) -> Tensor:
-    """This rank's images of a step; the whole batch for a process alone."""
+def share(step: int, batch: Tensor) -> Tensor:
+    """This rank's part of a step's batch; the whole batch for a process alone."""
     first = {EMPTY: BATCH, UNEVEN: BATCH - 1}.get(step, BATCH // 2)
     bounds = (0, BATCH) if world_size() == 1 else ((0, first), (first, BATCH))[rank()]
-    return images(BATCH, seed=step)[slice(*bounds)]
+    return batch[slice(*bounds)]
 
 
 def wide() -> nn.Sequential:
@@ -77,7 +77,7 @@ def wide() -> nn.Sequential:
     return model
 
 
-def train(rule: fasthebb.Rule, steps: int = STEPS) -> list[Tensor]:
+def train(rule: fasthebb.Rule, steps: int = STEPS, signal: Tensor | None = None) -> list[Tensor]:
     """Weights and memory after some steps, and how many reductions a step took."""
     model = wide()
     model.fc.bias.requires_grad_(False)
@@ -85,8 +85,9 @@ def train(rule: fasthebb.Rule, steps: int = STEPS) -> list[Tensor]:
     optimizer = torch.optim.SGD(hebb.parameters(), lr=LR)
     with mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as reductions:
         for step in range(steps):
+            hebb.signal = None if signal is None else share(step, signal)
             with torch.no_grad():
-                model(share(step))
+                model(share(step, images(BATCH, seed=step)))
             hebb.write_grad()
             optimizer.step()
     memory = hebb.state_dict()["layers"]["fc"]
@@ -94,11 +95,18 @@ def train(rule: fasthebb.Rule, steps: int = STEPS) -> list[Tensor]:
     return [model.conv.weight.detach(), model.fc.weight.detach(), *memory.values(), reduced]
 
 
-@pytest.mark.parametrize("rule", [*(case.rule for case in RULES), Centred()], ids=[*(c.name for c in RULES), "memory"])
-def test_two_ranks_are_one_process(rule: fasthebb.Rule, ranks: Ranks) -> None:
-    start, *_ = train(rule, 1)
-    *want, none = train(rule)
-    first, second = ranks(train, rule)
+@pytest.mark.parametrize(
+    ("rule", "signal"),
+    [
+        *(pytest.param(case.rule, None, id=case.name) for case in RULES),
+        *(pytest.param(case.rule, case.signal(BATCH), id=case.name) for case in SIGNALS),
+        pytest.param(Centred(), None, id="memory"),
+    ],
+)
+def test_two_ranks_are_one_process(rule: fasthebb.Rule, signal: Tensor | None, ranks: Ranks) -> None:
+    start, *_ = train(rule, 1, signal)
+    *want, none = train(rule, STEPS, signal)
+    first, second = ranks(train, rule, STEPS, signal)
     *got, reductions = first
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert [error(a, b) <= 1e-10 for a, b in zip(got, want, strict=True)] == [True] * len(want)

@@ -6,8 +6,13 @@ import pytest
 import torch
 
 from fasthebb.data.labels import few_labels, holdout, parse_budget
+from fasthebb.finish import Chain, NormRate, max_abs
+from fasthebb.jobs.net import spot_of
+from fasthebb.models import build, head_name, trainable_layers
 from fasthebb.options import plain
 from fasthebb.recipes import RECIPES
+from fasthebb.rules import SoftHebb
+from fasthebb.study.options import title_of
 
 IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "tinyimagenet": 100_000, "imagenet": 1_281_167}
 PAPER = sorted(name for name in RECIPES if name.startswith("paper_"))
@@ -66,3 +71,31 @@ def test_fine_tuning_as_published(data: str, penalty: float) -> None:
     assert (options.finetune_lr, options.finetune_epochs, options.weight_decay) == (1e-3, 20, penalty)
     assert (options.epochs, options.balanced, len(options.seeds)) == (20, False, 5)
     assert (options.batch_size, options.model) == ((32, "tenlayer") if data == "imagenet" else (64, "sixlayer"))
+
+
+def test_softhebb_as_published() -> None:
+    options = RECIPES["softhebb_cifar10"]()
+    rules = options.rules["softhebb"]
+    assert isinstance(rules, dict)
+    for layer, rate, inverse in (("conv1", 0.08, 1.0), ("conv2", 0.005, 0.65), ("conv3", 0.01, 0.25)):
+        assert rules[layer] == SoftHebb(1 / inverse, finish=Chain((max_abs, NormRate(rate, 0.5))))
+    assert (options.lr, options.epochs, options.batch_size, options.validation) == (1.0, 1, 10, 0.0)
+    assert (options.probe_method, options.probe_epochs, options.budgets) == ("adam", None, ["1.0"])
+    model = build(options.model, classes=10)
+    assert set(rules) == set(trainable_layers(model)) - {head_name(model)}
+    spot = spot_of(model, head_name(model), torch.zeros(2, 3, 32, 32), options.pool)
+    assert spot.size == 24_576, "the maps as they are"
+    assert options.probe_depths == [3]
+
+
+@pytest.mark.parametrize("name", ["softhebb_cifar10", "cifar10_depths"])
+def test_reproductions_expect_what_they_measure(name: str) -> None:
+    options = RECIPES[name]()
+    depths = options.probe_depths or [1, 2, 3, 4, 5]
+    measured = {(f"{title_of(method)} probe", depth) for method in options.methods for depth in depths}
+    assert {(one.method, one.depth) for one in options.expected} <= measured
+    for one in options.expected:
+        assert one.published is None or one.low <= one.published <= one.high
+        assert one.source
+    assert not options.knn
+    assert not options.finetune

@@ -222,3 +222,15 @@ def test_one_unit_alone_learns_as_these_do() -> None:
     for rule in (SoftHebb(), Krotov(), SoftHebb(prior_rate=0.5)):
         assert error(learned(rule, dense(w), x), always) <= 1e-12
     assert isinstance(Krotov(), Oja)
+
+
+def test_softhebb_and_krotov_can_be_modulated_but_for_the_prior() -> None:
+    torch.manual_seed(0)
+    x, w = torch.randn(40, 6, dtype=torch.float64), torch.randn(5, 6, dtype=torch.float64)
+    factor = torch.randn(40, dtype=torch.float64)
+    for rule in (SoftHebb(0.5), Krotov()):
+        apart = torch.stack([learned(rule, dense(w), x_n) for x_n in x.split(1)])
+        want = (factor[:, None, None] * apart).mean(dim=0)
+        assert error(learned(fasthebb.Modulated(rule), dense(w), x, signals=[factor]), want) <= 1e-12
+    with pytest.raises(ValueError, match=r"SoftHebb\(prior_rate=0.1\): only terms\(\) sees the prior"):
+        learned(fasthebb.Modulated(SoftHebb(prior_rate=0.1)), dense(w), x, signals=[factor])

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from fasthebb.bench import filters, rules
+from fasthebb.bench import gallery, rules
+from fasthebb.bench.filters import SETTINGS
 from fasthebb.bench.run import run as measure
 from fasthebb.console import Console
-from fasthebb.jobs.checks import check_numbers
 from fasthebb.jobs.options import DataOptions
+from fasthebb.jobs.setup import load_data
+from fasthebb.models.blocks import one_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,13 @@ class BenchOptions(DataOptions):
     out: Path | None = None
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        super().__post_init__()
+        if self.rules and self.what == "step":
+            raise ValueError(f"--rules {', '.join(self.rules)}: say what of them to show, as in bench rules")
+        for name in self.rules:
+            one_of("rule", name, SETTINGS if self.what == "filters" else rules.every_rule())
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"--seeds {', '.join(map(str, self.seeds))}: give one or more, each once")
         if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
             raise ValueError(f"--out {self.out}: name a file in a folder that is there")
 
@@ -55,7 +63,8 @@ class BenchOptions(DataOptions):
 def run(options: BenchOptions, console: Console) -> dict[str, Any]:
     """Measure and print, and return what was measured; for times the machine should be quiet."""
     if options.what == "filters":
-        return filters.run(options, console)
+        dataset = load_data(options, console, image_size=32, channels=None, resize="crop")
+        return gallery.run(options.rules, dataset, console, seeds=options.seeds, out=options.out)
     console.say("measuring: keep the machine quiet")
     sizes = {name: getattr(options, name) for name in ("rounds", "batch_size", "width", "device", "out")}
     if options.what == "rules":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fasthebb.recipes.paper import PAPER
+from fasthebb.recipes.reproductions import cifar10_depths, softhebb_cifar10
 from fasthebb.recipes.shipped import cifar10, digits, fashion_mnist
 from fasthebb.study.options import StudyOptions
 
@@ -12,5 +13,7 @@ RECIPES: dict[str, Callable[[], StudyOptions]] = {
     "digits": digits,
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
+    "softhebb_cifar10": softhebb_cifar10,
+    "cifar10_depths": cifar10_depths,
     **PAPER,
 }

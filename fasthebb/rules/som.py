@@ -16,11 +16,12 @@ T. Kohonen, "Self-organized formation of topologically correct feature maps", Bi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from fasthebb.decay import Diagonal
 from fasthebb.ops import total
@@ -97,13 +98,12 @@ class SOM(Attracted):
         sides = self.shape or nearly_square(y.shape[2])
         start = self.radius or max(sides) / 2
         radius = start * (self.final_radius / start) ** (state["steps"] / self.steps).clamp(max=1)
-        winner = y.argmax(dim=-2)  # [N, G, L]: the first of equals
-        points = torch.cartesian_prod(*(torch.arange(n, device=y.device, dtype=y.dtype) for n in sides))
-        points = points.reshape(-1, len(sides))  # [C, sides]
-        few = winner.numel() < len(points)  # then their rows of the kernel, else all and a choice among them
-        distances = torch.cdist(points[winner.flatten()] if few else points, points, compute_mode=EXACT)
-        rows = KERNELS[self.kernel](distances, radius)
-        return (rows if few else rows[winner.flatten()]).view(*winner.shape, len(points)).mT
+        winner = y.max(dim=-2).indices  # [N, G, L], the first of equals
+        points = grid(sides, y)
+        few = winner.numel() < len(points)  # then only their rows of the kernel, else all and a choice among them
+        starts = points[winner.flatten()] if few else points
+        rows = KERNELS[self.kernel](torch.cdist(starts, points, compute_mode=EXACT), radius)
+        return (rows.view(*winner.shape, len(points)) if few else embedding(winner, rows)).mT
 
     def learn(self, post: Tensor, a: Tensor) -> Terms:
         norm = total(a.abs())
@@ -114,6 +114,12 @@ class SOM(Attracted):
 
 
 EXACT = "donot_use_mm_for_euclid_dist"
+
+
+def grid(sides: Sequence[int], like: Tensor) -> Tensor:
+    """The points of a grid, row by row, [C, sides]."""
+    axes = [torch.arange(n, device=like.device, dtype=like.dtype) for n in sides]
+    return torch.cartesian_prod(*axes).reshape(-1, len(sides))
 
 
 def nearly_square(units: int) -> tuple[int, int]:

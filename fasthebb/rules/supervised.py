@@ -153,6 +153,7 @@ def _labels(who: str, signal: Tensor | None, y: Tensor, classes: int) -> Tensor:
     labels = _given(who, signal, y, "an integer label")
     if labels.is_floating_point() or labels.is_complex():
         raise ValueError(f"{who}: labels must be integers, and hebb.signal is {labels.dtype}; give labels.long()")
+    labels = labels.long()
     if labels.device.type == "cpu":  # elsewhere this would wait for the device
         wrong = labels[(labels < -1) | (labels >= classes)]
         if len(wrong):

@@ -49,14 +49,16 @@ class Trace(Instar):
 
 
 def trace(a: Tensor, rate: float) -> Tensor:
-    """(1 − rate)·the trace before + rate·a, along the last dimension of a.
+    """r̄_t = (1 − rate) r̄_{t−1} + rate·a_t along the last dimension of a [..., L], from 0.
 
-    After a turn with reach d every location holds what the last 2d give it; what is left of older ones in the end is
-    below rounding.
+    Each turn doubles how far back the trace reaches: r̄_t += (1 − rate)^reach r̄_{t−reach}. It ends where older
+    activity is below rounding.
     """
-    traced = a * rate
+    traced, spare = a * rate, torch.empty_like(a)
     reach, kept = 1, 1 - rate
     while reach < a.shape[-1] and kept > torch.finfo(a.dtype).eps:
-        traced[..., reach:] += kept * traced[..., :-reach]
+        spare[..., :reach] = traced[..., :reach]
+        torch.add(traced[..., reach:], traced[..., :-reach], alpha=kept, out=spare[..., reach:])
+        traced, spare = spare, traced
         reach, kept = 2 * reach, kept * kept
     return traced

@@ -104,7 +104,7 @@ def _usage(bench: Bench, net: Net, model: nn.Module, name: str) -> Arrays:
     images = _images(bench, net)
     learnt = match(model, {net.head: None, **by_layer(bench.options.rules[name])})
     shares = unit_usage(model, {layer.name: layer.rule for layer in learnt}, images)
-    return {f"usage/{name.upper()}/{layer}": share.cpu().numpy() for layer, share in shares.items()}
+    return {f"usage/{title_of(name)}/{layer}": share.cpu().numpy() for layer, share in shares.items()}
 
 
 def _units(bench: Bench, net: Net, model: nn.Module, name: str) -> Arrays:

@@ -12,6 +12,7 @@ from fasthebb.jobs.options import Augment, ImageOptions, forward_of
 from fasthebb.jobs.readouts import ReadOutOptions
 from fasthebb.models.blocks import one_of
 from fasthebb.rules import HPCA, HardWTA, Oja, Rule, SoftWTA, Subspace
+from fasthebb.study.expected import Expected
 from fasthebb.training.patches import KMeansPatches, PatchFilters, PCAPatches
 
 PATCHES: dict[str, tuple[str, PatchFilters]] = {
@@ -34,7 +35,10 @@ def standard_rules() -> dict[str, Rule | dict[str, Rule]]:
 
 def title_of(method: str) -> str:
     """What people call a method."""
-    return PATCHES[method][0] if method in PATCHES else method if method in ("random", "scratch") else method.upper()
+    if method in PATCHES:
+        return PATCHES[method][0]
+    names = {"random": "random", "scratch": "scratch", "softhebb": "SoftHebb"}
+    return names.get(method, method.upper())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,7 @@ class StudyOptions(ReadOutOptions, ImageOptions):
         augment: their augmentation, none, light or hard.
         pretrain_augment: that of pre-training.
         balanced: as many labels of every class; otherwise a plain shuffle.
+        expected: accuracies measured elsewhere, shown beside those measured here.
         device: cpu, cuda, or auto.
         out: the study's folder.
         resume: go on with the study in that folder; start anew if there is none.
@@ -97,6 +102,7 @@ class StudyOptions(ReadOutOptions, ImageOptions):
     augment: Augment = "none"
     pretrain_augment: Augment = "none"
     balanced: bool = True
+    expected: list[Expected] = field(default_factory=list)
     probe: bool = True
     knn: bool = True
     device: str = "auto"

@@ -30,19 +30,20 @@ def write_report(
     filters: Mapping[str, NDArray[Any]],
     curves: Mapping[str, Sequence[Mapping[str, Any]]],
     usage: Mapping[str, NDArray[Any]],
-    units: Mapping[str, NDArray[Any]] = NOTHING,
     environment: Mapping[str, Any],
     commands: Sequence[str],
     confusion: Mapping[str, NDArray[Any]] = NOTHING,
     classes: Sequence[str] = (),
     strips: Mapping[str, Strip] = NOTHING,
+    units: Mapping[str, NDArray[Any]] = NOTHING,
 ) -> Path:
     """Write `report.html`, complete in itself, into the folder and return its path.
 
     `filters`: by method, first-layer weights [C, 3 or 1, k, k]; `curves`: by run, rows as in `metrics.jsonl`;
-    `usage`: by layer or "run/layer", each unit's share of wins or mean activity [C]; `units`: alike, what became of them (`exhibits.units`); `environment`: what the study ran
+    `usage`: by layer or "run/layer", each unit's share of wins or mean activity [C]; `environment`: what the study ran
     on; `commands`: shell lines that repeat it; `confusion`: by method, counts of test images [C, C], rows true;
-    `classes`: their names; `strips`: by method, images and those nearest to them. Any of them may be empty.
+    `classes`: their names; `strips`: by method, images and those nearest to them; `units`: by
+    "run/layer", a `LayerUnits` and a CKA [7]. Any of them may be empty.
     Without matplotlib the page has every table and says how to get the figures. Raises `ValueError` if the records are
     of several data sets, or a confusion matrix fits no classes.
     """

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fasthebb.diagnostics import broken_layer
+from fasthebb.hebbian import Hebbian
 from fasthebb.models import head_name
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
 
@@ -27,9 +28,13 @@ def finetune(
     momentum: float = 0.9,
     max_steps: int | None = None,
     validation: Iterable[tuple[Tensor, Tensor]] | None = None,
+    hebb: Hebbian | None = None,
+    local: float = 0.0,
     watcher: Watcher | None = None,
 ) -> History:
     """Train a classifier by backpropagation: SGD with Nesterov momentum, its rate halved ten times in the second half.
+
+    With a handle, attached layers follow their rules as well: their gradient is that of the loss less local·ΔW.
 
     Args:
         model: on the device to train on.
@@ -38,14 +43,18 @@ def finetune(
         head: name of the classifying layer; the last Linear by default.
         max_steps: end after so many steps.
         validation: batches measured after every epoch, for the curves; nothing is ever selected on them.
+        hebb: the model's handle, from `fasthebb.attach`; the labels of a batch are its signal.
+        local: how much its rules weigh beside the loss; with 0 they only keep their memory.
 
     Returns:
         One record an epoch: epoch, step, seconds, lr, loss, accuracy and, with validation, val_accuracy, in percent.
 
     Raises:
-        ValueError: no such head, or nothing to train on.
+        ValueError: no such head, nothing to train on, or a weight for rules without a handle.
         FloatingPointError: the loss is not finite.
     """
+    if local and hebb is None:
+        raise ValueError(f"local={local}: there are no rules to weigh; give the handle that attach() returned as hebb")
     device = next(model.parameters()).device
     plan = Plan(len(loader), epochs, max_steps)
     head = head or head_name(model)
@@ -57,6 +66,8 @@ def finetune(
             group["lr"] = lr * schedule(number, plan.total)
         x, labels = x.to(device), labels.to(device)
         optimizer.zero_grad()
+        if hebb is not None:
+            hebb.signal = labels
         with torch.enable_grad():
             scores = model(x)
             loss = F.cross_entropy(scores, labels)
@@ -67,10 +78,15 @@ def finetune(
                 f"lower the learning rate {lr}, or check the images"
             )
         loss.backward()  # type: ignore[no-untyped-call]
+        if hebb is not None:
+            hebb.write_grad(local=local, gradient=1.0)
+            hebb.signal = None
         optimizer.step()
         return {"loss": loss.detach(), "accuracy": (scores.argmax(1) == labels).float().mean() * 100}
 
     def after_epoch(number: int) -> dict[str, float]:
+        if hebb is not None:
+            hebb.check()
         record = {"lr": lr * schedule(number, plan.total)}
         if validation is not None:
             record["val_accuracy"] = accuracy(model, validation)
@@ -79,6 +95,8 @@ def finetune(
 
     _mode(model, head, head_only)
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
+    if hebb is not None:
+        parts["hebb"] = hebb
     with _frozen([p for p in model.parameters() if p.requires_grad and not any(p is t for t in trained)]):
         return train(
             loader, plan, step, parts=parts, after_epoch=after_epoch, watcher=watcher, description="finetune"

@@ -31,9 +31,10 @@ from fasthebb.training.curves import Curves
 from fasthebb.training.stop import Stop
 from fasthebb.training.watch import RunWatcher
 
-FREE = frozenset(  # may differ on resume; that the images are the same is checked by themselves
-    {"out", "resume", "device", "checkpoint_steps", "cache_dir", "data_dir", "download", "max_bad", "tensorboard"}
-)
+FREE = frozenset((  # may differ on resume; that the images are the same is checked by themselves
+    "out", "resume", "device", "checkpoint_steps", "cache_dir", "data_dir", "download", "max_bad", "tensorboard",
+    "expected",
+))  # fmt: skip
 WRITTEN = (
     ".lock", "config.yaml", "data.json", "model.json", "whitening.safetensors", "metrics.jsonl", "train.log",
     "checkpoints/last.pt",
@@ -142,7 +143,7 @@ class RunFolder:
         there = read_config(self.path)
         if not self.options.keys() <= there.keys():
             raise ValueError(f"{self.path} holds a run of another command or version of fasthebb; name another folder")
-        changed = [key for key in self.options if key not in FREE and self.options[key] != there[key]]
+        changed = [key for key in self.options if key not in FREE and not _same(self.options[key], there[key])]
         if changed:
             key = changed[0]
             raise ValueError(
@@ -160,6 +161,13 @@ class RunFolder:
         for folder in [*inside, *self._made]:
             with contextlib.suppress(OSError):  # not empty: it holds what others wrote
                 folder.rmdir()
+
+
+def _same(a: Any, b: Any) -> bool:
+    # Whether options are equal, the order of what maps patterns to rules included.
+    if isinstance(a, dict) and isinstance(b, dict):
+        return list(a) == list(b) and all(_same(a[key], b[key]) for key in a)
+    return bool(a == b)
 
 
 def finished(path: Path) -> bool:

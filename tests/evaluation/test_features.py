@@ -82,6 +82,28 @@ def test_pool(net: Net, batches: list[tuple[Tensor, Tensor]]) -> None:
         extract(net, "fc", batches, pool=0)
 
 
+def test_every_layer_may_be_pooled_as_it_needs(net: Net, batches: list[tuple[Tensor, Tensor]]) -> None:
+    many = extract_many(net, ["body.1", "fc"], batches, pool={"body.1": 3, "fc": None})
+    assert torch.equal(many["body.1"][0], extract(net, "body.1", batches, pool=3)[0])
+    assert many["fc"][0].shape == (11, 144)
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 3), (4, 4, 5), (1, 2, 9, 1), (5,)])
+def test_batches_of_any_sizes(net: Net, sizes: tuple[int, ...]) -> None:
+    batches = [(torch.randn(n, 1, 8, 8), torch.full((n,), n)) for n in sizes]
+    features, labels = extract(net, "body.0", batches)
+    assert torch.equal(features, torch.cat([x for x, _ in batches]).flatten(1))
+    assert torch.equal(labels, torch.cat([y for _, y in batches]))
+    assert torch.equal(extract(net, "body.0", iter(batches))[0], features), "a loader without a length"
+
+
+def test_features_are_held_once(net: Net) -> None:
+    batches = [(torch.randn(8, 1, 8, 8), torch.zeros(8)) for _ in range(40)]
+    features, _ = extract(net, "body.0", batches)
+    rows = features.untyped_storage().nbytes() // (4 * features.shape[1])
+    assert len(features) <= rows <= len(features) + 1
+
+
 def test_other_precisions_and_nets_without_parameters() -> None:
     loader = [(torch.randn(2, 3), torch.zeros(2, dtype=torch.int64))]
     half = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).to(torch.bfloat16)

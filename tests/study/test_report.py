@@ -180,6 +180,26 @@ def test_retrieval_has_a_table_of_its_own_and_enters_nothing_else(tmp_path: Path
     assert not any("mAP" in str(attributes.get("aria-label")) for tag, attributes in page.tags if tag == "svg")
 
 
+def test_units_have_a_table_for_each_rule(tmp_path: Path) -> None:
+    units = {
+        "HPCA/conv1": np.array([4096, 7, 30, 56.6, 255, 0.314, np.nan]),
+        "HPCA/fc": np.array([8, 0, 0, 2.2, 7, 1, 0.75]),
+        "SWTA/conv1": np.array([96, 96, 0, 0, 95, 1, 0]),
+    }
+    text, _ = write(tmp_path, study(), units=units)
+    tables = re.findall(r'aria-label="Units of (\w+)">(.*?)</table>', text, flags=re.DOTALL)
+    lines = {
+        name: [re.findall(r"<t[hd][^>]*>([^<]*)", row)[1:] for row in re.findall(r"<th scope=.row.*?</tr>", body)]
+        for name, body in tables
+    }
+    assert lines == {
+        "HPCA": [["4096", "7", "30", "57", "0.31", "–"], ["8", "0", "0", "2", "1.00", "0.75"]],
+        "SWTA": [["96", "96", "0", "0", "1.00", "0.00"]],
+    }
+    assert re.findall(r"of&nbsp;(\d+)</small>", tables[0][1]) == ["255", "7"]
+    assert text.count('<section id="unit-usage-and-winner-entropy">') == 1
+
+
 def test_confusion_says_what_is_taken_for_what(tmp_path: Path) -> None:
     counts = np.diag([5, 6, 7])
     counts[2, 0], counts[0, 1] = 2, 1

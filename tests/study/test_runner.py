@@ -7,9 +7,10 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from tiny import NET, QUIET, equal, snapshot, timeless
+from tiny import LAYERS, NET, QUIET, equal, snapshot, timeless
 
 from fasthebb.cli import main
 from fasthebb.data import load
@@ -92,6 +93,21 @@ def test_page_and_files(whole: Path) -> None:
         word in page for word in ("HPCA fine-tuned", "scratch (hebbian twin)", "random", "<svg", "data:image/png")
     )
     assert 'src="http' not in page
+
+
+def test_units_are_kept(whole: Path) -> None:
+    with np.load(whole / "pictures.npz") as arrays:
+        kept = {key.removeprefix("units/"): arrays[key] for key in arrays.files if key.startswith("units/")}
+    assert list(kept) == [f"{rule}/{layer}" for rule in ("HPCA", "SWTA") for layer in LAYERS]
+    for key, (units, dead, twins, rank, most, sparsity, likeness) in kept.items():
+        assert units == (6 if key.endswith("/0") else 8)
+        assert 0 <= dead < units
+        assert 0 <= twins < units
+        assert 1 <= rank <= most == units
+        assert 0 < sparsity < 1
+        assert 0 < likeness < 1
+    page = (whole / "report.html").read_text()
+    assert all(f'aria-label="Units of {rule}"' in page for rule in ("HPCA", "SWTA"))
 
 
 def test_a_cell_is_a_net_of_its_own(whole: Path) -> None:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import HEAD, equal, loader, net
+from tiny import HEAD, equal, loader, net, timeless
 from torch import Tensor, nn
 
+from fasthebb import HPCA, Prototypes, SoftWTA, Taught, attach
 from fasthebb.training.finetune import accuracies, accuracy, finetune, schedule
 
 
@@ -60,6 +61,51 @@ def test_validation_changes_nothing_but_the_curves(head_only: bool) -> None:
         runs.append((model.state_dict(), [(r["loss"], r["accuracy"]) for r in history]))
         assert ["val_accuracy" in r for r in history] == [validation is not None] * 3
     assert equal(*runs)
+
+
+RULES = {HEAD: Prototypes(), "0": Taught(SoftWTA(0.1), 3), "4": HPCA("tanh")}
+
+
+@pytest.mark.filterwarnings("ignore:No rule trains a bias")
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_rules_of_no_weight_change_nothing(weight_decay: float) -> None:
+    runs = []
+    for rules in (None, RULES):
+        torch.manual_seed(1)  # of the dropout
+        model = fresh()
+        hebb = None if rules is None else attach(model, rules)
+        history = finetune(model, loader(), epochs=3, lr=0.05, weight_decay=weight_decay, hebb=hebb, local=0.0)
+        runs.append((model.state_dict(), timeless(history)))
+    assert equal(*runs)
+
+
+@pytest.mark.filterwarnings("ignore:No rule trains a bias")
+def test_rules_add_their_update_to_the_gradient() -> None:
+    """One step of plain SGD: what rules add to it is lr·local·ΔW of the batch and its labels."""
+    after = {}
+    for local in (0.0, 0.5):
+        torch.manual_seed(1)
+        model = fresh()
+        hebb = attach(model, RULES)
+        finetune(model, loader(5), epochs=1, lr=0.05, momentum=0.0, hebb=hebb, local=local)
+        assert hebb.signal is None, "labels are of one batch"
+        hebb.detach()
+        after[local] = dict(model.named_parameters())
+    torch.manual_seed(1)
+    model = fresh()
+    hebb = attach(model, RULES)
+    x, hebb.signal = next(iter(loader(5)))
+    model(x)
+    hebb.write_grad()
+    for name, p in model.named_parameters():
+        added = torch.zeros_like(p) if p.grad is None else -0.05 * 0.5 * p.grad
+        assert torch.allclose(after[0.5][name] - after[0.0][name], added, rtol=1e-4, atol=1e-7), name
+        assert bool(added.any()) == (name in {"0.weight", "4.weight", "8.weight"})
+
+
+def test_a_weight_needs_rules() -> None:
+    with pytest.raises(ValueError, match=r"local=0.5: there are no rules to weigh; give the handle"):
+        finetune(fresh(), loader(), epochs=1, lr=0.05, local=0.5)
 
 
 @given(st.integers(1, 30))

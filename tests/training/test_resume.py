@@ -17,6 +17,7 @@ from nets import Centred
 from tiny import HEAD, NET, QUIET, equal, loader, metrics, net, state, weights
 
 import fasthebb
+from fasthebb.conscience import Conscience
 from fasthebb.training import checkpoint
 from fasthebb.training.finetune import finetune
 from fasthebb.training.loop import Progress, Stateful, Watcher
@@ -42,11 +43,19 @@ def supervised(watcher: Watcher, head_only: bool) -> None:
     )  # fmt: skip
 
 
+def hybrid(watcher: Watcher) -> None:
+    model = net()
+    rules = {HEAD: None, "0": fasthebb.Taught(fasthebb.Instar(Conscience()), 3), "4": fasthebb.Prototypes()}
+    hebb = fasthebb.attach(model, rules)
+    finetune(model, loader(augment="light"), epochs=3, lr=0.05, hebb=hebb, local=0.3, watcher=watcher)
+
+
 STAGES: dict[str, tuple[Callable[[Watcher], None], int]] = {
     "joint": (lambda watcher: unsupervised(watcher, "joint"), 15),
     "layerwise": (lambda watcher: unsupervised(watcher, "layerwise"), 30),
     "finetune": (lambda watcher: supervised(watcher, False), 15),
     "head": (lambda watcher: supervised(watcher, True), 15),
+    "hybrid": (hybrid, 15),
 }
 
 

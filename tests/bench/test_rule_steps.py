@@ -1,0 +1,75 @@
+"""Every rule's step, in small: all of them are timed, against the right steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import fasthebb
+from fasthebb.bench import rules
+from fasthebb.bench.command import BenchOptions
+from fasthebb.bench.steps import noise, rule_step
+from fasthebb.cli import main
+
+
+def test_every_rule_of_the_package_is_timed() -> None:
+    public = {name for name in fasthebb.__all__ if isinstance(getattr(fasthebb, name), type)}
+    known = rules.every_rule()
+    assert set(known) == {name for name in public if issubclass(getattr(fasthebb, name), fasthebb.Rule)} - {"Rule"}
+    assert all(type(rule).__name__ == name for name, rule in known.items())
+
+
+@pytest.mark.parametrize("name", rules.every_rule())
+def test_a_step_moves_every_hidden_layer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nets: list[torch.nn.Module] = []
+    make = rules.rule_step.__globals__["six_layers"]
+    monkeypatch.setitem(
+        rules.rule_step.__globals__,
+        "six_layers",
+        lambda *args, **kwargs: nets.append(make(*args, **kwargs)) or nets[-1],
+    )
+    step = rule_step(rules.every_rule()[name], noise(4), width=0.1, signal=rules.signals(4, "cpu").get(name))
+    before = {key: value.clone() for key, value in nets[0].state_dict().items()}
+    step()
+    after = nets[0].state_dict()
+    moved = [layer for layer in ("conv1", "conv2", "conv3", "conv4", "fc5", "fc6") if
+             not torch.equal(before[f"{layer}.weight"], after[f"{layer}.weight"])]  # fmt: skip
+    assert moved == ["conv1", "conv2", "conv3", "conv4", "fc5"]
+
+
+def test_ratios_of_named_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "rules.json"
+    small = ("--rounds", "1", "--batch-size", "4", "--width", "0.05", "--out", str(out))
+    assert main(["bench", "rules", "--rules", "Oja,KWTA", *small]) == 0
+    report = json.loads(out.read_text())
+    steps = report["steps"]
+    formats = ("contiguous", "channels_last")
+    assert set(steps) == {f"{name}/{format}" for name in ("floor", "sgd") for format in formats} | {
+        "Oja/channels_last", "KWTA/channels_last"
+    }  # fmt: skip
+    sgd = min(steps[f"sgd/{format}"]["seconds"] for format in formats)
+    assert steps["Oja/channels_last"]["to_sgd"] == steps["Oja/channels_last"]["seconds"] / sgd
+    assert report["settings"] == {"rounds": 1, "device": "cpu", "batch_size": 4, "width": 0.05}
+    said = capsys.readouterr().out
+    assert "Hardware" in said
+    slow = [name for name in ("Oja", "KWTA") if steps[f"{name}/channels_last"]["to_sgd"] > rules.GOAL]
+    assert f"slower than 1.3 × SGD: {', '.join(slow) or 'none'}" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"what": "rules", "rules": ["Ojo"]}, "rule 'Ojo' is unknown: did you mean 'Oja'"),
+        ({"what": "filters", "rules": ["Trace"]}, "rule 'Trace' is unknown"),
+        ({"rules": ["Oja"]}, "--rules Oja: say what of them to show, as in bench rules"),
+        ({"what": "filters", "seeds": []}, "--seeds"),
+        ({"what": "filters", "seeds": [1, 1]}, "--seeds 1, 1: give one or more, each once"),
+    ],
+)
+def test_options_that_make_no_sense(given: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError) as error:
+        BenchOptions(**given)  # type: ignore[arg-type]
+    assert said in str(error.value)
