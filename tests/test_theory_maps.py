@@ -59,11 +59,11 @@ def test_bcm_becomes_selective(patterns: int) -> None:
 
 def test_covariance_finds_the_first_component_of_data_that_is_not_centred() -> None:
     x = gaussian()
-    mean = 2 * components(x, 8)[5]
+    mean = 3 * components(x, 8)[5]
     rules = fasthebb.Covariance(0.2, finish=finish.tangent), fasthebb.Hebb(finish=finish.tangent)
     torch.manual_seed(1)
     start = torch.randn(3, 8)
-    covariance, hebb = (trained(dense(start).float(), rule, x + mean, lr=0.04, epochs=15) for rule in rules)
+    covariance, hebb = (trained(dense(start).float(), rule, x + mean, lr=0.02, epochs=30) for rule in rules)
     assert aligned(covariance, components(x, 1).expand(3, 8)).min() >= 0.999
     assert aligned(hebb, mean.expand(3, 8)).min() >= 0.999
 

@@ -108,18 +108,16 @@ def units(states: Mapping[str, NDArray[Any]]) -> str:
     for key, (number, dead, twins, rank, most, sparsity, likeness) in states.items():
         run, _, layer = key.rpartition("/")
         cells = [count(int(number)), count(int(dead)), count(int(twins))]
-        cells += [f"{rank:.0f}<small>of&nbsp;{count(int(most))}</small>", f"{sparsity:.2f}"]
+        cells += [f"{rank:.0f} of {count(int(most))}", f"{sparsity:.2f}"]
         runs.setdefault(run, []).append([escape(layer), *cells, "–" if math.isnan(likeness) else f"{likeness:.2f}"])
     head = ["layer", "units", "dead", "twins", "effective rank", "sparsity", "CKA"]
     words = (
-        "Dead: no image activates the unit. Twin: |cos| ≥ 0.95 to an earlier unit. Effective rank and sparsity are of"
-        " the activity after a ReLU; CKA: likeness to the same layer of the net trained from scratch on the most"
-        " labels, from 0 to 1, where there are images enough for the number of units."
+        "Dead: no image activates the unit, whether it ever wins or not. Twin: |cos| ≥ 0.95 to an earlier unit."
+        " Effective rank and sparsity are of the activity after a ReLU; CKA: likeness to the same layer of the net"
+        " trained from scratch on the most labels, from 0 to 1, where there are images enough for the number of units."
     )
-    return blocks(
-        gallery([figure(table(f"Units of {run}", head, lines), run, "layer by layer") for run, lines in runs.items()]),
-        note(words) if runs else "",
-    )
+    tables = [figure(table(f"Units of {run}", head, lines), run, "layer by layer") for run, lines in runs.items()]
+    return blocks(gallery(tables, kind="wide"), note(words) if runs else "")
 
 
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], methods: Sequence[str]) -> str:

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 import fasthebb
-from fasthebb.bench import rules
+from fasthebb.bench import rules, steps
 from fasthebb.bench.command import BenchOptions
-from fasthebb.bench.steps import noise, rule_step
 from fasthebb.cli import main
 
 
@@ -25,13 +24,16 @@ def test_every_rule_of_the_package_is_timed() -> None:
 @pytest.mark.parametrize("name", rules.every_rule())
 def test_a_step_moves_every_hidden_layer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     nets: list[torch.nn.Module] = []
-    make = rules.rule_step.__globals__["six_layers"]
-    monkeypatch.setitem(
-        rules.rule_step.__globals__,
-        "six_layers",
-        lambda *args, **kwargs: nets.append(make(*args, **kwargs)) or nets[-1],
+    make = steps.six_layers
+
+    def remembered(*args: object, **kwargs: object) -> torch.nn.Module:
+        nets.append(make(*args, **kwargs))  # type: ignore[arg-type]
+        return nets[-1]
+
+    monkeypatch.setattr(steps, "six_layers", remembered)
+    step = steps.rule_step(
+        rules.every_rule()[name], steps.noise(4), width=0.1, signal=rules.signals(4, "cpu").get(name)
     )
-    step = rule_step(rules.every_rule()[name], noise(4), width=0.1, signal=rules.signals(4, "cpu").get(name))
     before = {key: value.clone() for key, value in nets[0].state_dict().items()}
     step()
     after = nets[0].state_dict()
@@ -45,17 +47,17 @@ def test_ratios_of_named_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str
     small = ("--rounds", "1", "--batch-size", "4", "--width", "0.05", "--out", str(out))
     assert main(["bench", "rules", "--rules", "Oja,KWTA", *small]) == 0
     report = json.loads(out.read_text())
-    steps = report["steps"]
+    timed = report["steps"]
     formats = ("contiguous", "channels_last")
-    assert set(steps) == {f"{name}/{format}" for name in ("floor", "sgd") for format in formats} | {
+    assert set(timed) == {f"{name}/{format}" for name in ("floor", "sgd") for format in formats} | {
         "Oja/channels_last", "KWTA/channels_last"
     }  # fmt: skip
-    sgd = min(steps[f"sgd/{format}"]["seconds"] for format in formats)
-    assert steps["Oja/channels_last"]["to_sgd"] == steps["Oja/channels_last"]["seconds"] / sgd
+    sgd = min(timed[f"sgd/{format}"]["seconds"] for format in formats)
+    assert timed["Oja/channels_last"]["to_sgd"] == timed["Oja/channels_last"]["seconds"] / sgd
     assert report["settings"] == {"rounds": 1, "device": "cpu", "batch_size": 4, "width": 0.05}
     said = capsys.readouterr().out
     assert "Hardware" in said
-    slow = [name for name in ("Oja", "KWTA") if steps[f"{name}/channels_last"]["to_sgd"] > rules.GOAL]
+    slow = [name for name in ("Oja", "KWTA") if timed[f"{name}/channels_last"]["to_sgd"] > rules.GOAL]
     assert f"slower than 1.3 × SGD: {', '.join(slow) or 'none'}" in said
 
 

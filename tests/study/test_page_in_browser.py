@@ -139,6 +139,11 @@ def write(folder: Path, **words: Any) -> Path:
             for rule in RULES
             for layer, shape in (("conv1", 0.3), ("conv2", 1.0), ("conv3", 2.0), ("conv4", 3.0), ("fc5", 0.6))
         },
+        "units": {
+            f"{rule}/{layer}": np.array([4096, 123, 1234, 155.4, 255, 0.5, 0.7 if layer == "conv1" else np.nan])
+            for rule in RULES
+            for layer in ("conv1", "conv2", "conv3", "conv4", "fc5")
+        },
         "environment": {"cpu": "Some processor", "torch": "2.13.0", "seeds": [0, 1, 2], "path": "/a/long" * 30},
         "commands": ["fasthebb study --config /runs/fashion-mnist/config.yaml --out /runs/fashion-mnist-again" * 2],
         "confusion": {f"{name} fine-tuned, 60000 labels": confusion(10) for name in RULES},
