@@ -15,31 +15,38 @@ version = release = fasthebb.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = "fasthebb"
-html_copy_source = False
-html_show_copyright = False
+html_copy_source = html_show_copyright = False
 highlight_language = "text"
 default_role = "code"  # docstrings are written as Markdown: one backtick is code
 myst_heading_anchors = 3
-suppress_warnings = ["myst.header"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_inherit_docstrings = False
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 toc_object_entries_show_parents = "hide"
 
 
 def docstring(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:  # noqa: ARG001
-    """Markdown as reStructuredText: tables and what is indented stay as they are, other marks are characters."""
+    """Markdown as reStructuredText: tables are tables, what is indented stays as it is, other marks are characters."""
     told = []
     for paragraph in "\n".join(lines).split("\n\n"):
-        if paragraph.startswith(("|", "    ")):
+        if paragraph.startswith("|"):
+            rows = [plain(row.strip("| ")).replace(r"\|", "|") for row in paragraph.splitlines() if row.strip("|-")]
+            told += [".. csv-table::\n   :delim: |\n   :header-rows: 1", "   " + "\n   ".join(rows)]
+        elif paragraph.startswith("    "):
             told += ["::", "    " + paragraph.replace("\n", "\n    ")]
         else:
-            words = paragraph.split("`")
-            words[::2] = [re.sub(r"([*|\\]|_(?!\w))", r"\\\1", text) for text in words[::2]]
-            told.append("`".join(words))
+            told.append(plain(paragraph))
     lines[:] = "\n\n".join(told).splitlines()
+
+
+def plain(text: str) -> str:
+    """Text whose marks outside of `code` are characters."""
+    words = text.split("`")
+    words[::2] = [re.sub(r"([*|\\]|_(?!\w))", r"\\\1", word) for word in words[::2]]
+    return "`".join(words)
 
 
 def links(app: Sphinx, page: str, source: list[str]) -> None:  # noqa: ARG001

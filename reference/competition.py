@@ -39,7 +39,12 @@ def threshold(inner: Competition, level: float) -> Competition:
 
 
 def abstaining(inner: Competition, out: list[bool]) -> Competition:
-    """Return the competition of the units that are not `out`; those have a strength of 0."""
+    """Return the competition of the units that are not `out`; those have a strength of 0.
+
+    >>> from reference.instar import k_winners
+    >>> abstaining(k_winners(1), [True, False, False])([3.0, 2.0, 1.0])
+    [0.0, 1.0, 0.0]
+    """
 
     def compete(y: list[float]) -> list[float]:
         here = [i for i in range(len(y)) if not out[i]]

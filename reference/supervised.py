@@ -60,7 +60,13 @@ def taught(rule: Rule, labels: Tensor, classes: int) -> Rule:
 
 
 def taught_instar(compete: Competition, average: Average, labels: Tensor, classes: int) -> Rule:
-    """Return competitive learning whose strengths are times the teacher, after the competition."""
+    """Return competitive learning whose strengths are times the teacher, after the competition.
+
+    >>> patches, y = torch.tensor([[4.0, 0.0], [0.0, 2.0]]), torch.ones(2, 2)
+    >>> taught_instar(lambda y: y, "plain", torch.tensor([1, -1]), 2)(patches, torch.zeros(2, 2), y)
+    tensor([[0., 2.],
+            [2., 1.]])
+    """
 
     def learn(patches: Tensor, w: Tensor, y: Tensor) -> Tensor:
         t = iter(teacher(labels, classes, len(w)))  # one patch after the other, as the rule turns to them
@@ -70,7 +76,13 @@ def taught_instar(compete: Competition, average: Average, labels: Tensor, classe
 
 
 def modulated(rule: Rule, factor: Tensor) -> Rule:
-    """Return a rule that is a mean over patches with every patch weighed by its factor."""
+    """Return a rule that is a mean over patches with every patch weighed by its factor.
+
+    >>> from reference.hebb import hebb
+    >>> patches, y = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0], [4.0]])
+    >>> modulated(hebb, torch.tensor([3.0, -1.0]))(patches, torch.ones(1, 2), y)
+    tensor([[ 3., -2.]])
+    """
 
     def learn(patches: Tensor, w: Tensor, y: Tensor) -> Tensor:
         dw = torch.zeros_like(w)
@@ -82,7 +94,12 @@ def modulated(rule: Rule, factor: Tensor) -> Rule:
 
 
 def modulated_instar(compete: Competition, average: Average, factor: Tensor) -> Rule:
-    """Return competitive learning with every patch weighed by its factor; a negative one moves units towards −x."""
+    """Return competitive learning with every patch weighed by its factor; a negative one moves units towards −x.
+
+    >>> patches, y = torch.tensor([[4.0, 0.0], [0.0, 2.0]]), torch.tensor([[1.0], [1.0]])
+    >>> modulated_instar(lambda y: y, "plain", torch.tensor([1.0, -0.5]))(patches, torch.ones(1, 2), y)
+    tensor([[ 1.2500, -1.2500]])
+    """
 
     def learn(patches: Tensor, w: Tensor, y: Tensor) -> Tensor:
         dw = torch.zeros_like(w)

@@ -76,20 +76,22 @@ START_NAMES: dict[Start | None, str] = {components: "principal components", long
 _LENGTH_ONE = Chain((finish.max_abs, NormRate(0.08, 0.5)))
 
 SETTINGS: Mapping[str, Setting] = {
-    "HPCA": Setting(rules.HPCA(), 0.05),
+    "HPCA": Setting(rules.HPCA(), 0.03),
     "HardWTA": Setting(rules.HardWTA(), 0.3, whiten=True),
     "KWTA": Setting(rules.KWTA(2), 0.3, whiten=True),
     "SoftWTA": Setting(rules.SoftWTA(0.02), 0.5, whiten=True),
-    "ICA": Setting(rules.ICA(), 0.05, units=48, start=components),
-    "HICA": Setting(rules.HICA(), 0.05, units=48, start=components),
+    "ICA": Setting(rules.ICA(), 0.1, units=48, start=components),
+    "HICA": Setting(rules.HICA(), 0.1, units=48, start=components),
     "SoftHebb": Setting(rules.SoftHebb(0.3, finish=_LENGTH_ONE), 1.0, whiten=True, start=long),
-    "Krotov": Setting(rules.Krotov(finish=finish.max_abs), 0.04, whiten=True, start=long),
-    "SOM": Setting(rules.SOM(radius=3.0, steps=300), 0.3, whiten=True),
+    "Krotov": Setting(rules.Krotov(finish=finish.max_abs), 0.1, whiten=True, start=long),
+    "SOM": Setting(rules.SOM(radius=3.0, final_radius=0.3, steps=400), 0.3, whiten=True),
     "Hebb": Setting(rules.Hebb(finish=finish.tangent), 0.03, 300, fate="collapse"),
     "Oja": Setting(rules.Oja(), 0.03, 300, fate="collapse"),
     "Subspace": Setting(rules.Subspace(), 0.03, fate="open"),
     "WeightedSubspace": Setting(rules.WeightedSubspace(), 0.03, fate="open"),
     "BCM": Setting(rules.BCM(), 0.01, fate="open"),
+    "Covariance": Setting(rules.Covariance(finish=finish.tangent), 0.03, 300, fate="open"),
+    "Instar": Setting(rules.Instar(), 0.1, 300, fate="open"),
 }
 
 
