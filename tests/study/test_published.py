@@ -83,6 +83,7 @@ def test_reproductions(repeated: Path, tmp_path: Path) -> None:
     assert page.count("Source: A paper. One step.") == 2, "each source once a study"
     assert "Lossy images." in lines
     assert "net tiny:net, 20 epochs of batches of 64, 1 steps at most, 1 seed (0)" in page
+    assert "Read-out: ridge on features pooled to 4096 at most." in page
     assert "Measured on: cpu" in page
 
 
