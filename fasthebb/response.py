@@ -8,6 +8,7 @@
 | RaisedCosine(p) | ((cos + 1)/2)^p |
 | Angular | 1 − arccos(cos)/π |
 | Lebesgue(p) | Σ sign(w)·abs(w)^(p−1)·x |
+| Euclidean | −‖x − w‖²/2 |
 | RBF(σ) | exp(−‖x − w‖²/2σ²) |
 
 The dot product is the layer's own output (its bias removed); patch norms come from a box filter, never from patches.
@@ -120,8 +121,17 @@ class Lebesgue(Response):
 
 
 @dataclass(frozen=True)
+class Euclidean(Response):
+    """−‖x − w‖²/2: 0 where the patch equals the weights; the nearest unit has the largest."""
+
+    def __call__(self, dot: Tensor, w: Tensor, patches: Patches) -> Tensor:
+        half = w.square().sum(dim=-1, keepdim=True).mul_(0.5)  # [G, C, 1]
+        return (dot - half).sub_(patches.norm().square_().mul_(0.5)).clamp_max_(0)
+
+
+@dataclass(frozen=True)
 class RBF(Response):
-    """exp(−‖x − w‖²/2σ²): 1 where the patch equals the weights; the nearest unit has the largest.
+    """exp(−‖x − w‖²/2σ²): 1 where the patch equals the weights, and in the end 0 for all units that are far off.
 
     Raises:
         ValueError: sigma is not above 0.
@@ -135,9 +145,7 @@ class RBF(Response):
 
     def __call__(self, dot: Tensor, w: Tensor, patches: Patches) -> Tensor:
         steepness = min(1 / self.sigma / self.sigma, torch.finfo(dot.dtype).max)
-        half = w.square().sum(dim=-1, keepdim=True).mul_(0.5)  # [G, C, 1]
-        nearness = (dot - half).sub_(patches.norm().square_().mul_(0.5))  # −‖x − w‖²/2
-        return nearness.clamp_max_(0).mul_(steepness).exp_()
+        return Euclidean()(dot, w, patches).mul_(steepness).exp_()
 
 
 def _per_unit(w: Tensor) -> Tensor:

@@ -6,6 +6,7 @@
     raised_cosine   ((cosine + 1) / 2)^p
     angular         1 − arccos(cosine) / π
     lebesgue        Σ_k sign(w_k) |w_k|^(p − 1) x_k           the dot product for p = 2
+    euclidean       −‖x − w‖² / 2
     rbf             exp(−‖x − w‖² / 2σ²)
 
 Raised cosine: G. Lagani, F. Falchi, C. Gennaro, H. Fassold, G. Amato. Scalable bio-inspired training of deep neural
@@ -57,6 +58,11 @@ def angular(x: Tensor, w: Tensor) -> Tensor:
 def lebesgue(p: float) -> Response:
     """Return the response Σ_k sign(w_k) |w_k|^(p − 1) x_k."""
     return lambda x, w: (torch.sign(w) * torch.abs(w) ** (p - 1) * x).sum()
+
+
+def euclidean(x: Tensor, w: Tensor) -> Tensor:
+    """Return −‖x − w‖²/2."""
+    return -((x - w) ** 2).sum() / 2
 
 
 def rbf(sigma: float) -> Response:

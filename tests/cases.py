@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import fasthebb
 import reference.finishes
 from fasthebb import activation, competition, conscience, finish
-from fasthebb.response import RBF, Angular, Cosine, Dot, Lebesgue, Projection, RaisedCosine
+from fasthebb.response import RBF, Angular, Cosine, Dot, Euclidean, Lebesgue, Projection, RaisedCosine
 from reference import (
     adaptive,
     bcm,
@@ -373,6 +373,7 @@ RULES = [
     RuleCase("angular", fasthebb.SoftWTA(0.2, response=Angular()), instar.soft_wta(0.2), responses.angular),
     RuleCase("lebesgue", fasthebb.Oja(response=Lebesgue(2.5)), hebb.oja, responses.lebesgue(2.5)),
     RuleCase("rbf", fasthebb.Oja(response=RBF(2.0)), hebb.oja, responses.rbf(2.0)),
+    RuleCase("euclidean", fasthebb.HardWTA(response=Euclidean()), instar.hard_wta, responses.euclidean),
     RuleCase("instar-rbf", fasthebb.Instar(competition.Hard(), response=RBF(3)), instar.k_wta(1), responses.rbf(3)),
     RuleCase("oja-projection", fasthebb.Oja(response=Projection()), hebb.oja, responses.projection),
     RuleCase("fan-in", fasthebb.HPCA(finish=finish.fan_in), pca.hpca(torch.relu), finish=reference.finishes.fan_in),

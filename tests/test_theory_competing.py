@@ -13,7 +13,7 @@ import fasthebb
 from fasthebb import HardWTA, Instar, Krotov, SoftHebb, SoftWTA
 from fasthebb.competition import Hard
 from fasthebb.finish import Chain, NormRate, max_abs
-from fasthebb.response import RBF, Angular, Cosine, Dot, Lebesgue, Projection, RaisedCosine
+from fasthebb.response import RBF, Angular, Cosine, Dot, Euclidean, Lebesgue, Projection, RaisedCosine
 from fasthebb.rules import Oja
 
 BLOBS = 5
@@ -144,7 +144,8 @@ def test_the_nearest_unit_finds_centroids_that_directions_do_not() -> None:
     x, _ = shells()
     start = x[:4]
     want = centroids(x, start)
-    assert error(trained(start, Instar(Hard(), response=RBF(0.5)), x, 1.0, 12), want) <= 1e-12
+    for response in (Euclidean(), RBF(0.5)):
+        assert error(trained(start, Instar(Hard(), response=response), x, 1.0, 12), want) <= 1e-12
     assert error(trained(start, Instar(Hard(), response=Cosine()), x, 1.0, 12), want) > 0.1
 
 

@@ -24,10 +24,11 @@ from fasthebb.response import Dot, Response
 class Terms(NamedTuple):
     """What one batch says; every field is a sum over samples, or is summed by the engine.
 
-    post: what correlates with the input, [N, G, C, L]; None where the input is not used.
-    decay: the linear operator taken from W; None for no decay.
-    norm: what the sum is divided by, [G, C] or a number; a unit of norm 0 is dead and does not move.
-    stats: what an adaptive rule wants to remember: named tensors shaped like its state, summed over ranks.
+    Attributes:
+        post: what correlates with the input, [N, G, C, L]; None where the input is not used.
+        decay: the linear operator taken from W; None for no decay.
+        norm: what the sum is divided by, [G, C] or a number; a unit of norm 0 is dead and does not move.
+        stats: what an adaptive rule wants to remember: named tensors shaped like its state, summed over ranks.
     """
 
     post: Tensor | None
