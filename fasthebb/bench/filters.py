@@ -93,6 +93,7 @@ SETTINGS: Mapping[str, Setting] = {
     "BCM": Setting(rules.BCM(), 0.01, fate="open"),
     "Covariance": Setting(rules.Covariance(finish=finish.tangent), 0.03, 300, fate="open"),
     "Instar": Setting(rules.Instar(), 0.1, 300, fate="open"),
+    "Trace": Setting(rules.Trace(), 0.3, whiten=True, fate="open"),
 }
 
 

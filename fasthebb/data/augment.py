@@ -1,4 +1,4 @@
-"""Augmentation of a batch of images: none, light, hard, or each mirrored; random numbers come from the generator given.
+"""Augmentation of a batch of images: none, light, hard or mirror; random numbers come from the generator given.
 
 Pixels are float32 [B, C, H, W] in [0, 1], before normalisation, and stay so. Random numbers are drawn on the CPU, so
 that every device gets the same.

@@ -56,8 +56,7 @@ class Loader:
 
     batch_size: images a batch. indices: the images to go through, all by default. seed: with the epoch it decides the
     order, with epoch and batch the augmentation; not negative. shuffle: whether to shuffle. mean, std: one per
-    channel, see `channel_statistics`. augment: "none", "light", "hard" or "mirror", see `fasthebb.data.augment`.
-    whiten: applied last.
+    channel, see `channel_statistics`. augment: one of `fasthebb.data.augment.AUGMENTATIONS`. whiten: applied last.
 
     Raises ValueError for no images, a batch size under 1, indices outside the set, statistics that do not fit, an
     unknown `augment`.
