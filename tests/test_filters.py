@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import fasthebb
 from fasthebb.bench import filters, gallery
-from fasthebb.bench.filters import SETTINGS, Images, images_of, learn, measure, verdict
+from fasthebb.bench.filters import SETTINGS, Images, beginning, images_of, learn, measure, verdict
 from fasthebb.cli import main
 from fasthebb.console import Console
 from fasthebb.data import Dataset, ImageSet
@@ -59,7 +59,17 @@ def test_settings_are_of_all_rules_whose_units_differ() -> None:
     assert all(type(setting.rule).__name__ == name for name, setting in SETTINGS.items())
     words = [setting.words() for setting in SETTINGS.values()]
     assert not any(" at 0x" in line for line in words)
-    assert SETTINGS["ICA"].words() == "`ICA()`, rate 0.1, 600 steps, 48 units, from principal components"
+    assert (
+        SETTINGS["ICA"].words()
+        == "`ICA()`, rate 0.1, 600 steps, 48 units, from a random mixture of principal components"
+    )
+
+
+def dependence(w: Tensor, images: Images) -> float:
+    """The root mean square of E[tanh(y_i) y_j], i ≠ j, of responses scaled to mean square 1: 0 if independent."""
+    y = images.patches() @ w.flatten(1).T
+    y = y / y.square().mean(0).sqrt()
+    return float((torch.tanh(y).T @ y / len(y)).fill_diagonal_(0).square().mean().sqrt())
 
 
 @pytest.mark.parametrize("name", ["HPCA", "SoftWTA", "ICA"])
@@ -71,6 +81,8 @@ def test_filters_are_more_structured_than_random_ones(name: str, few: Dataset) -
     assert spectral_concentration(random).mean() == pytest.approx(0.102, abs=0.01)
     assert spectral_concentration(found).mean() > 0.15
     assert torch.equal(learn(setting, images, seed=0), found)
+    if name == "ICA":
+        assert dependence(found, images) < 0.5 * dependence(beginning(setting, images, seed=0), images)
 
 
 def test_all_units_of_ojas_rule_are_the_first_component(few: Dataset) -> None:

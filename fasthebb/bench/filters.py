@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -56,7 +56,7 @@ class Setting:
 
     def words(self) -> str:
         """The setting in one line."""
-        start = f", from {START_NAMES[self.start]}" if self.start else ""
+        start = f", from {STARTS[self.start]}" if self.start else ""
         images = ", whitened images" if self.whiten else ""
         rule = re.sub(r"<function (\w+) at \w+>", r"\1", describe(self.rule))
         return f"`{rule}`, rate {self.lr:g}, {self.steps} steps, {self.units} units{start}{images}"
@@ -68,12 +68,20 @@ def components(w: Tensor, patches: Tensor, generator: torch.Generator) -> Tensor
     return found / (patches @ found.T).square().mean(0).sqrt()[:, None]
 
 
+def mixture(w: Tensor, patches: Tensor, generator: torch.Generator) -> Tensor:
+    """A random rotation of those: units of mean square 1 that are uncorrelated, and look like noise."""
+    rotation: Tensor = torch.linalg.qr(torch.randn(len(w), len(w), generator=generator)).Q
+    return rotation @ components(w, patches, generator)
+
+
 def long(w: Tensor, patches: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG001
     """Random directions of length 4: a unit that wins shrinks to length 1, and the next one's turn comes."""
     return 4 * F.normalize(w)
 
 
-START_NAMES: dict[Start | None, str] = {components: "principal components", long: "length 4"}
+STARTS: dict[Start | None, str] = {
+    components: "principal components", mixture: "a random mixture of principal components", long: "length 4"
+}  # fmt: skip
 _LENGTH_ONE = Chain((finish.max_abs, NormRate(0.08, 0.5)))
 
 SETTINGS: Mapping[str, Setting] = {
@@ -81,7 +89,7 @@ SETTINGS: Mapping[str, Setting] = {
     "HardWTA": Setting(rules.HardWTA(), 0.3, whiten=True),
     "KWTA": Setting(rules.KWTA(2), 0.3, whiten=True),
     "SoftWTA": Setting(rules.SoftWTA(0.02), 0.5, whiten=True),
-    "ICA": Setting(rules.ICA(), 0.1, units=48, start=components),
+    "ICA": Setting(rules.ICA(), 0.1, units=48, start=mixture),
     "HICA": Setting(rules.HICA(), 0.1, units=48, start=components),
     "SoftHebb": Setting(rules.SoftHebb(0.3, finish=_LENGTH_ONE), 1.0, whiten=True, start=long),
     "Krotov": Setting(rules.Krotov(finish=finish.max_abs), 0.1, whiten=True, start=long),
@@ -122,13 +130,20 @@ def images_of(dataset: Dataset, *, whiten: bool, most: int = MOST) -> Images:
     return Images(train, parts[0].labels, test, parts[1].labels)
 
 
+def beginning(setting: Setting, images: Images, seed: int) -> Tensor:
+    """The filters [units, 3, 5, 5] that a rule starts from."""
+    torch.manual_seed(seed)
+    w = nn.Conv2d(images.train.shape[1], setting.units, SIDE, bias=False).weight.detach()
+    if setting.start is None:
+        return w
+    return setting.start(w.flatten(1), images.patches(), torch.Generator().manual_seed(seed)).view_as(w)
+
+
 def learn(setting: Setting, images: Images, seed: int) -> Tensor:
     """Filters [units, 3, 5, 5] that a rule learns of the images; the seed decides start and order."""
-    layer, generator = _layer(setting.units, images, seed), torch.Generator().manual_seed(seed)
-    if setting.start is not None:
-        layer.weight.data = setting.start(layer.weight.data.flatten(1), images.patches(), generator).view_as(
-            layer.weight
-        )
+    w, generator = beginning(setting, images, seed), torch.Generator().manual_seed(seed)
+    layer = nn.Conv2d(w.shape[1], w.shape[0], SIDE, stride=STRIDE, bias=False)
+    layer.weight.data = w
     hebb = attach(layer, setting.rule)
     optimizer = torch.optim.SGD(hebb.parameters(), lr=setting.lr)
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, setting.steps)
@@ -158,25 +173,22 @@ def first_component(filters: Tensor, images: Images) -> Tensor:
 def measure(setting: Setting, images: Images, seeds: Sequence[int]) -> tuple[dict[str, Any], Tensor]:
     """Figures of a rule, a value a seed, and the filters of the first seed.
 
-    The figures: "probe" and "random_probe" in percent; "concentration" and "random_concentration", means over units of
-    `spectral_concentration`; "first", the mean over units of |cos| with the first component, and "least_first".
+    The figures: "probe" in percent; "concentration", the mean over units of `spectral_concentration`; both also with
+    "random_" before, and with "start_" for a rule that does not start from random directions; "first", the mean over units of |cos|
+    with the first component, and "least_first".
     """
     figures: dict[str, Any] = {"setting": setting.words(), "units": setting.units, "fate": setting.fate}
-    kept: list[Tensor] = []
-    for seed in seeds:
-        filters, random = learn(setting, images, seed), _layer(setting.units, images, seed).weight.detach()
+    kept = [learn(setting, images, seed) for seed in seeds]
+    for seed, filters in zip(seeds, kept):
+        stages = {"": filters, "random_": beginning(replace(setting, start=None), images, seed)}
+        if setting.start in (components, mixture):
+            stages["start_"] = beginning(setting, images, seed)
+        for stage, these in stages.items():
+            figures.setdefault(f"{stage}probe", []).append(probe(these, images))
+            figures.setdefault(f"{stage}concentration", []).append(float(spectral_concentration(these).mean()))
         first = first_component(filters, images)
-        values = {
-            "probe": probe(filters, images),
-            "random_probe": probe(random, images),
-            "concentration": float(spectral_concentration(filters).mean()),
-            "random_concentration": float(spectral_concentration(random).mean()),
-            "first": float(first.mean()),
-            "least_first": float(first.min()),
-        }
-        for name, value in values.items():
-            figures.setdefault(name, []).append(value)
-        kept.append(filters)
+        figures.setdefault("first", []).append(float(first.mean()))
+        figures.setdefault("least_first", []).append(float(first.min()))
     return figures, kept[0]
 
 
@@ -194,11 +206,6 @@ def _features(filters: Tensor, x: Tensor) -> Tensor:
     unit = F.normalize(filters.flatten(1)).view_as(filters)
     quarters = (F.adaptive_avg_pool2d(F.relu(F.conv2d(part, unit, stride=STRIDE)), 2) for part in torch.split(x, CHUNK))
     return torch.cat([part.flatten(1) for part in quarters])
-
-
-def _layer(units: int, images: Images, seed: int) -> nn.Conv2d:
-    torch.manual_seed(seed)
-    return nn.Conv2d(images.train.shape[1], units, SIDE, stride=STRIDE, bias=False)
 
 
 def _some(part: ImageSet, most: int, generator: torch.Generator) -> ImageSet:

@@ -45,7 +45,7 @@ $table
 
 $chosen
 
-They were chosen by a short look at a few values, on training images set aside for it.
+They were chosen by a short look at a few values, on training images set aside for it.$starts
 
 ## Filters
 
@@ -106,6 +106,11 @@ def _page(report: Mapping[str, Any], folder: str) -> str:
     said: dict[str, list[str]] = {}
     for name in order:
         said.setdefault(verdict(figures[name]), []).append(name)
+    starts = [
+        f"{name} {interval(of['start_probe'])} % at a concentration of {interval(of['start_concentration']).mean:.2f}"
+        for name, of in figures.items()
+        if "start_probe" in of
+    ]
     pictures = (f"### {name}\n\n![{figures[name]['units']} filters]({folder}/{name.lower()}.png)" for name in order)
     return PAGE.substitute(
         settings,
@@ -114,6 +119,7 @@ def _page(report: Mapping[str, Any], folder: str) -> str:
         lossy=" They were read from JPEG files: compare figures with each other only." * settings["lossy"],
         table=_markdown(COLUMNS, _rows({name: figures[name] for name in order})),
         chosen=_markdown(("rule", "setting"), [(name, figures[name]["setting"]) for name in order]),
+        starts=f" What they start from reads out: {', '.join(starts)}." if starts else "",
         pictures="\n\n".join(pictures),
         machine=", ".join(f"{name} {value}" for name, value in report["hardware"].items() if value is not None),
     )
