@@ -15,11 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from fasthebb.ops import check_rate, reciprocal, slide, total
+
+if TYPE_CHECKING:
+    Function = Callable[[Tensor], Tensor]
+else:
+    Function = Callable[[Tensor], Any]  # a parser of options cannot see what built-in functions of torch return
 
 NAMED: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -63,7 +69,7 @@ class Adaptive(Activation):
         ValueError: f is none of these, or the rate is out of range.
     """
 
-    f: str | Callable[[Tensor], Tensor] = "tanh"
+    f: Function | str = "tanh"
     rate: float = 0.1
 
     def __post_init__(self) -> None:
@@ -122,10 +128,10 @@ class Switching(Activation):
         return {name: slide(mean, stats[name], count, self.rate) for name, mean in state.items()}
 
 
-AnyActivation = str | Callable[[Tensor], Tensor] | Activation
+AnyActivation = Activation | Function | str  # text last, for a parser of options takes the first that fits
 
 
 def check_activation(who: str, f: AnyActivation) -> None:
     """Whether f is an activation; raises ValueError."""
     if not callable(f) and f not in NAMED:
-        raise ValueError(f"{who}(activation={f!r}): choose {', '.join(NAMED)} or pass a function")
+        raise ValueError(f"{who}(activation={f!r}): choose {', '.join(NAMED)}, Adaptive, Switching or pass a function")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from typing import cast
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -94,11 +94,12 @@ class Layer:
         return f"The update is not finite {where}in layer {self.name!r}: {cause}"
 
     def remember(self, sums: Sums, broken: Tensor) -> None:
-        """Move the rule's memory on by one step, unless the step was broken []."""
+        """Move the rule's memory on by one step, unless the step was broken [] or an entry would not be finite."""
         stats = {name: value.clone() for name, value in sums.stats.items()}
         memory = self.rule.next_state(self.state, stats, sums.count.clone())
         self.state = {
-            name: torch.where(broken.to(value.device), self.state[name], value) for name, value in memory.items()
+            name: torch.where(broken.to(value.device) | ~value.isfinite(), self.state[name], value)
+            for name, value in memory.items()
         }
 
     def row(self, *, compare: bool = False) -> Row:
@@ -135,22 +136,30 @@ def restore(layers: Sequence[Layer], memories: Mapping[str, Mapping[str, Tensor]
             )
     for layer in layers:
         memory = memories[layer.name]
-        layer.state = {name: memory[name].to(value.device, value.dtype) for name, value in layer.state.items()}
+        layer.state = {name: memory[name].to(value.device) for name, value in layer.state.items()}
 
 
 def _shapes(memory: Mapping[str, Tensor]) -> dict[str, list[int]]:
     return {name: list(memory[name].shape) for name in sorted(memory)}
 
 
-def describe(rule: Rule) -> str:
-    """A rule as its class and what differs from the class's defaults."""
+def describe(rule: Any) -> str:
+    """A rule, or a part of one, as its class and what differs from the class's defaults."""
     said = []
     for f in [f for f in fields(rule) if f.init]:
         value = getattr(rule, f.name)
         default = f.default_factory() if f.default_factory is not MISSING else f.default
         if value != default:
-            said.append(f"{f.name}={getattr(value, '__name__', None) or repr(value)}")
+            said.append(f"{f.name}={_described(value)}")
     return f"{type(rule).__name__}({', '.join(said)})"
+
+
+def _described(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_described, value))})"
+    if is_dataclass(value) and not isinstance(value, type):
+        return describe(value)
+    return getattr(value, "__name__", None) or repr(value)
 
 
 def sum_dtype(weight: Tensor) -> torch.dtype:

@@ -157,7 +157,7 @@ class Wrapping(Competition):
     """A competition that changes what an inner one sees, or what comes of it, and remembers what the inner one does.
 
     Raises:
-        ValueError: inner is no competition.
+        ValueError: inner is no competition, or one of the same kind is inside it: they would share a memory.
     """
 
     inner: Competition = Hard()
@@ -165,6 +165,13 @@ class Wrapping(Competition):
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Competition):
             raise ValueError(f"{type(self).__name__}(inner={self.inner!r}): give an object of fasthebb.competition")
+        inside = self.inner
+        while isinstance(inside, Wrapping):
+            if type(inside) is type(self):
+                raise ValueError(
+                    f"{type(self).__name__}(inner={self.inner!r}): one of its kind is enough; take that out"
+                )
+            inside = inside.inner
 
     def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:
         return self.inner.init_state(shape)
@@ -202,13 +209,13 @@ class Threshold(Wrapping):
 
 def check_winners(who: str, k: int, units: int | None = None) -> None:
     """Whether k of some units can win; raises ValueError."""
-    if k < 1:
+    if not isinstance(k, int) or k < 1:
         raise ValueError(f"{who}(k={k}): at least one unit must win; take k from 1 to the number of units")
     if units is not None and k > units:
         raise ValueError(f"{who}(k={k}): the layer has {units} units a group; take k from 1 to {units}")
 
 
 def check_temperature(who: str, temperature: float) -> None:
-    """Whether a temperature is above 0 and finite; raises ValueError."""
-    if not 0 < temperature < float("inf"):
+    """Whether a temperature is above 0 and finite, and so far from both that s/T is; raises ValueError."""
+    if not 1e-30 <= temperature <= 1e30:
         raise ValueError(f"{who}(temperature={temperature}): the temperature must be above 0; try 0.02")

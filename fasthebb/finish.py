@@ -88,6 +88,8 @@ class Chain(Finisher):
     finishes: tuple[Finish, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.finishes, tuple | list):
+            raise ValueError(f"Chain({self.finishes!r}): give a tuple of finishes, such as (max_abs, NormRate(0.08))")
         for finish in self.finishes:
             if not callable(finish):
                 raise ValueError(f"Chain: {finish!r} is no finish; give functions (dw, w) -> dw")

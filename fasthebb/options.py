@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
@@ -17,6 +18,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from fasthebb import conscience, rules  # noqa: F401 - conscience's classes are choices
 from fasthebb.activation import Activation
 from fasthebb.competition import Competition
+from fasthebb.explain import SIGNALLED, classes, one_line
 from fasthebb.finish import Finisher
 from fasthebb.response import Response
 
@@ -59,7 +61,7 @@ def parse(program: str, kind: type[T], given: Sequence[str], defaults: T | None 
         values = parser.instantiate(parsed)
         options = kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]
     except (ArgumentError, ValueError) as error:
-        raise Usage(_one_line(error, parser)) from None
+        raise Usage(one_line(error, parser)) from None
     if values["print_config"]:
         sys.stdout.write(to_yaml(options))
         raise SystemExit(0)
@@ -78,9 +80,9 @@ def read_words(given: Sequence[str], kind: type[Any]) -> tuple[list[str], dict[s
     config: dict[str, Any] = {}
     for path in named:
         config |= {str(key).replace("-", "_"): value for key, value in _yaml(Path(path)).items()}
-    rule = values_of("--rule", words)
-    if rule:
+    if rule := values_of("--rule", words):
         config.pop("rule", None)
+        _check_signal(rule[-1])
     elif isinstance(written := config.get("rule"), dict | str):
         rule = [written if isinstance(written, str) else str(written.get("class_path", ""))]
     for name in rule:
@@ -140,7 +142,11 @@ def to_yaml(options: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Options as plain values that YAML can hold and a command line can read back."""
+    """Options as plain values that YAML can hold and a command line can read back.
+
+    Raises:
+        ValueError: a function among them cannot be imported.
+    """
     if isinstance(value, rules.Rule | Activation | Competition | Finisher | Response):
         return {
             "class_path": _path(type(value)),
@@ -154,7 +160,7 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return _path(value) if callable(value) else value
+    return _function(value) if callable(value) else value
 
 
 def _parser(program: str, kind: type[Any]) -> ArgumentParser:
@@ -206,11 +212,17 @@ def _yaml(path: Path) -> Mapping[Any, Any]:
 
 
 def _check_rule(name: str) -> None:
-    known = [name for name in rules.__all__ if name not in ("Rule", "Local", "Terms")]
-    if re.fullmatch(r"\w+", name) and name not in known:
+    if re.fullmatch(r"\w+", name) and name not in rules.__all__:
+        known = classes(rules.Rule)
         close = get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {close[0]}? " if close else ""
         raise Usage(f"--rule {name}: there is no such rule; {hint}choose from {', '.join(known)}, or module.Class")
+
+
+def _check_signal(name: str) -> None:
+    found = getattr(rules, name.removeprefix("fasthebb.").removeprefix("rules."), None)
+    if isinstance(found, type) and issubclass(found, SIGNALLED):
+        raise Usage(f"--rule {name} needs labels or a factor with every batch: use it from Python, with hebb.signal")
 
 
 def _path(value: Any) -> str:
@@ -218,35 +230,10 @@ def _path(value: Any) -> str:
     return f"{'fasthebb' if module.startswith('fasthebb.rules') else module}.{value.__qualname__}"
 
 
-def _one_line(error: Exception, parser: ArgumentParser) -> str:
-    # jsonargparse's message, which nests by indentation, in one line: --option value: what is wrong.
-    text = " ".join(str(error).split())
-    keys = ".".join(re.findall(r'Parser key "([\w.]+)"', text))
-    option = f"--{keys.replace('_', '-')}"
-    value = re.search(r"(?:Got|Given) value: (.*)$", text)
-    wanted = re.search(r"Expected a (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])", text)
-    if lacking := re.search(r"arguments are required: (.*)", text):
-        helps = {action.dest: str(action.help).rstrip(".") for action in parser._actions}
-        about = helps.get(lacking[1], "--help says what")  # of one option, what it is
-        return f"{parser.prog} needs {', '.join(f'--{name}' for name in lacking[1].split(', '))} ({about})"
-    if unknown := re.search(r"[Uu]nrecognized arguments: (\S+)|Option '(.+?)' is not accepted", text):
-        name = unknown[1] or f"--{unknown[2]}"
-        if owner := re.findall(r"class_path '(.+?)'", text):
-            return f"{option}.{name[2:]}: {owner[-1]} has no such option (--rule.help CLASS lists what there is)"
-        options = [o for action in parser._actions for o in action.option_strings if o.startswith("--")]
-        close = get_close_matches(name.partition("=")[0].replace("-", "_"), [o.replace("-", "_") for o in options], n=1)
-        hint = f"; did you mean --{close[0][2:].replace('_', '-')}?" if close else ""
-        return f"{parser.prog}: there is no option {name}{hint} (--help lists them)"
-    if ours := re.search(r"- (\w+\(\w+=.+?\): .+?) (?:- Expected|Given value)", text):  # one of several types
-        return f"{option.rstrip('-') or parser.prog}: {ours[1]} (--help lists what there is)"
-    if keys and value and "Callable" in text:
-        name = (re.search(r"import path string: (\S+)", text) or value)[1]
-        return f"{option} {name}: give the path of a function, such as fasthebb.finish.fan_in"
-    if keys and value and wanted:
-        kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "a class's path"}
-        choices = (wanted[2] or "").replace("'", "")
-        return f"{option} {value[1]}: give {f'one of {choices}' if choices else kinds.get(wanted[1], wanted[1])}"
-    if keys:
-        given = "".join(f" {path}" for path in re.findall(r"class_path '(.+?)'", text)[-1:])
-        return f"{option}{given}: {text.rpartition(': ')[2]} (--help lists what there is)"
-    return f"{parser.prog}: {text} (--help lists what there is)"
+def _function(value: Any) -> str:
+    module = getattr(value, "__module__", None)
+    name = getattr(value, "__name__", "")  # not the qualified one, which for torch.sigmoid names a hidden class
+    if module and name and getattr(importlib.import_module(module), name, None) is value:
+        return f"{module}.{name}"
+    said = " ".join(repr(value).split())
+    raise ValueError(f"{said} cannot be written down: give a function that can be imported, as module.name")

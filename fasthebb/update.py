@@ -68,15 +68,14 @@ def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor]) 
     w = call.units.weight(weight)
     samples = call.units.view(call.out).shape[3] * call.out.shape[0]
     rest: Decay | None = None
-    for part in parts(call.out):
+    fits = call.signal is None or call.signal.shape[:1] == call.out.shape[:1]
+    for part in parts(call.out) if fits else [slice(None)]:  # a rule that wants a signal complains of the whole
         x, out = call.x[part].to(dtype), call.out[part]
         patches = call.units.patches(x, out, weight)
         y = call.units.view(out).to(dtype)
         if call.bias is not None:
             y = y - call.bias.to(dtype).view(*w.shape[:2], 1)
-        signal = call.signal
-        if signal is not None and signal.shape[:1] == call.out.shape[:1]:  # else a rule that needs it complains
-            signal = signal[part]
+        signal = None if call.signal is None else call.signal[part]
         terms = rule.terms(rule.response(y, w, patches), state, signal)
         sums.count.add_(count(y))
         sums.norm.add_(terms.norm)

@@ -67,14 +67,45 @@ def test_adaptive_is_plain_at_first() -> None:
 
 @pytest.mark.parametrize(
     ("words", "activation"),
-    [("Switching --rule.activation.rate 0.2", Switching(0.2)), ("Adaptive --rule.activation.f relu", Adaptive("relu"))],
+    [
+        ("Switching", Switching()),
+        ("Adaptive", Adaptive()),
+        ("Switching --rule.activation.rate 0.2", Switching(0.2)),
+        ("Adaptive --rule.activation.f relu", Adaptive("relu")),
+        ("Adaptive --rule.activation.f torch.nn.functional.elu", Adaptive(nn.functional.elu)),
+    ],
 )
 def test_a_command_line_names_activations(words: str, activation: Activation, tmp_path: Path) -> None:
     name, *rest = words.split()
-    given = ["--rule", "ICA", "--rule.activation", f"fasthebb.activation.{name}", *rest]
+    given = ["--rule", "ICA", "--rule.activation", name, *rest]
+    assert (
+        parse("fasthebb", PretrainOptions, [*given[:3], f"fasthebb.activation.{name}", *rest]).rule.activation
+        == activation
+    )  # type: ignore[attr-defined]
     found = parse("fasthebb", PretrainOptions, given)
     assert found.rule == fasthebb.ICA(activation)
     (tmp_path / "x.yaml").write_text(to_yaml(found))
     assert parse("fasthebb", PretrainOptions, ["--config", str(tmp_path / "x.yaml")]) == found
     with pytest.raises(Usage, match=r"^fasthebb: \w+\(rate=3.0\): the sliding mean"):
         parse("fasthebb", PretrainOptions, [*given, "--rule.activation.rate", "3"])
+
+
+@pytest.mark.parametrize("path", ["torch.nn.functional.elu", "torch.sigmoid", "tanh"])
+def test_functions_are_read_and_written(path: str, tmp_path: Path) -> None:
+    found = parse("fasthebb", PretrainOptions, ["--rule", "ICA", "--rule.activation", path])
+    known = {"torch.nn.functional.elu": nn.functional.elu, "torch.sigmoid": torch.sigmoid, "tanh": "tanh"}
+    assert found.rule == fasthebb.ICA(known[path])  # type: ignore[arg-type]
+    assert f"activation: {path}\n" in to_yaml(found)
+    (tmp_path / "x.yaml").write_text(to_yaml(found))
+    assert parse("fasthebb", PretrainOptions, ["--config", str(tmp_path / "x.yaml")]) == found
+
+
+@pytest.mark.parametrize("f", [nn.GELU(), lambda y: y], ids=["object", "lambda"])
+def test_functions_that_cannot_be_imported_are_not_written(f: nn.Module) -> None:
+    with pytest.raises(ValueError, match="cannot be written down: give a function that can be imported"):
+        to_yaml(PretrainOptions(rule=fasthebb.ICA(f)))
+
+
+def test_a_name_that_is_none_is_told_what_there_is() -> None:
+    with pytest.raises(Usage, match=r"HPCA\(activation='Foo'\): choose relu, tanh, identity, Adaptive, Switching"):
+        parse("fasthebb", PretrainOptions, ["--rule.activation", "Foo"])

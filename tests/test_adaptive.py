@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from cases import error
+from cases import LAYERS, MEMORIES, MemoryCase, error, make
 from nets import Centred, images, net, same, written
 from torch import Tensor, nn
 
@@ -161,6 +161,34 @@ def test_nor_where_errors_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
         assert str(hebb.state_dict()["layers"]) == before
     with pytest.raises(FloatingPointError, match="'conv'"):
         hebb.check()
+
+
+@pytest.mark.parametrize("case", MEMORIES, ids=lambda case: case.name)
+def test_every_memory_is_restored_bit_for_bit(case: MemoryCase) -> None:
+    layer, x = make(LAYERS[0])
+    hebb = fasthebb.attach(layer, case.rule)
+    layer(x)
+    hebb.write_grad()
+    kept = copy.deepcopy(hebb.state_dict())
+    layer(x)
+    hebb.write_grad()
+    want = layer.weight.grad.clone()
+    hebb.detach()
+    hebb = fasthebb.attach(layer, case.rule)
+    hebb.load_state_dict(kept)
+    layer(x)
+    hebb.write_grad()
+    assert torch.equal(layer.weight.grad, want)
+
+
+@pytest.mark.filterwarnings("ignore:No rule trains a bias")
+def test_a_signal_for_another_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(update.PART_BYTES, "cpu", 1)  # one image a part: as long as the signal
+    layer = nn.Conv2d(3, 4, 3)
+    hebb = fasthebb.attach(layer, fasthebb.Prototypes())
+    hebb.signal = torch.tensor([3])
+    with pytest.raises(ValueError, match=r"shape \[1\] is not an integer label for each sample .*\[4\]"):
+        layer(torch.randn(4, 3, 5, 5))
 
 
 def test_memory_follows_the_model() -> None:

@@ -254,3 +254,35 @@ def test_a_recipe_of_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
 def test_evaluate_leaves_labels_open() -> None:
     found = options("--run", "x", "--knn", kind=EvaluateOptions)
     assert (found.labels, found.balanced, found.seed, found.knn, found.probe) == (None, None, None, True, False)
+
+
+@pytest.mark.parametrize("rule", ["Prototypes", "Taught", "Modulated", "fasthebb.Modulated"])
+def test_rules_that_need_a_signal_are_refused(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "--rule", rule]) == 2
+    assert f"--rule {rule} needs labels or a factor with every batch: use it from Python" in capsys.readouterr().err
+    with pytest.raises(Usage, match="choose from") as problem:
+        options("--rule", "Nope")
+    assert rule.rpartition(".")[2] not in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("Instar --rule.competition Foo", "--rule.competition Foo: there is no such class; choose from "),
+        (
+            "Instar --rule.competition Conscience --rule.competition.inner Foo",
+            "inner Foo: there is no such class; choo",
+        ),
+        ("SoftWTA --rule.competition.inner Foo", "--rule.competition inner=Foo: give one of exp, power"),
+        ("HPCA --rule.response Foo", "--rule.response Foo: there is no such class; choose from "),
+        ('Oja --layer-rules {"conv1":"Foo"}', "--layer-rules Foo: there is no such class; choose from BCM, "),
+        ("HPCA --rule.finish Chain", "--rule.finish needs --rule.finish.finishes too"),
+        ("SOM --rule.shape 3", "--rule.shape 3: give a list, such as [3,4]"),
+        ("HPCA --rule.activation.rate 7", "--rule.activation.rate: fasthebb.activation.Activation has no such"),
+    ],
+)
+def test_messages_are_in_the_words_of_the_user(words: str, said: str) -> None:
+    with pytest.raises(Usage) as problem:
+        options("--rule", *words.split())
+    assert said in str(problem.value)
+    assert not re.search(r"NestedArg|Namespace|<class|Union|\n", str(problem.value))

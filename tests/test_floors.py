@@ -18,7 +18,7 @@ FLOORS = [
     {"matching", "summary", "buffer", "attached"},
     {"hebbian"},
     {"models", "data", "training", "evaluation"},
-    {"options", "jobs"},
+    {"explain", "options", "jobs"},
     {"study", "bench"},
     {"recipes"},
     {"cli", "__main__"},

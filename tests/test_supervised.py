@@ -161,11 +161,6 @@ def test_response_and_finish_are_those_of_the_rule() -> None:
         Modulated(inner, response=Cosine())  # type: ignore[call-arg]
 
 
-def test_wrapped_rules_are_read_and_written() -> None:
-    words = ["--rule", "Taught", "--rule.rule", "SoftWTA", "--rule.rule.temperature", "0.3", "--rule.classes", "10"]
-    assert parse("fasthebb", PretrainOptions, words).rule == Taught(SoftWTA(0.3), 10)
-
-
 @pytest.mark.parametrize(
     "rule", [Taught(SoftWTA(0.3, response=RaisedCosine(3.0)), 10), Modulated(Hebb()), Prototypes()]
 )

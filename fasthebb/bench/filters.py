@@ -174,8 +174,8 @@ def measure(setting: Setting, images: Images, seeds: Sequence[int]) -> tuple[dic
     """Figures of a rule, a value a seed, and the filters of the first seed.
 
     The figures: "probe" in percent; "concentration", the mean over units of `spectral_concentration`; both also with
-    "random_" before, and with "start_" for a rule that does not start from random directions; "first", the mean over units of |cos|
-    with the first component, and "least_first".
+    "random_" before, and with "start_" for a rule that starts from components or a mixture of them; "first", the mean
+    over units of |cos| with the first component, and "least_first".
     """
     figures: dict[str, Any] = {"setting": setting.words(), "units": setting.units, "fate": setting.fate}
     kept = [learn(setting, images, seed) for seed in seeds]

@@ -119,7 +119,9 @@ def _page(report: Mapping[str, Any], folder: str) -> str:
         lossy=" They were read from JPEG files: compare figures with each other only." * settings["lossy"],
         table=_markdown(COLUMNS, _rows({name: figures[name] for name in order})),
         chosen=_markdown(("rule", "setting"), [(name, figures[name]["setting"]) for name in order]),
-        starts=f" What they start from reads out: {', '.join(starts)}." if starts else "",
+        starts=f" Read-out at the start, so that the difference is what the rule adds: {', '.join(starts)}."
+        if starts
+        else "",
         pictures="\n\n".join(pictures),
         machine=", ".join(f"{name} {value}" for name, value in report["hardware"].items() if value is not None),
     )

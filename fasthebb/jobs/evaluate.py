@@ -62,10 +62,12 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
                 )
             )
         if options.wanted:
-            records += frozen(
+            found = frozen(
                 net, model, dataset, {len(chosen): chosen}, seed, device, console, options,
                 batch_size=options.batch_size,
             )  # fmt: skip
+            every = [r for r in found if r.depth is not None or not options.probe_depths]  # else no choice among all
+            records += [replace(r, method=options.named(r.method)) for r in every]
         add(options.run, records)
     columns = ("method", "depth", "labels", "top-1 %", "top-5 %")
     console.table(f"{net.dataset}: {options.run}", columns, [_row(r) for r in records])
@@ -98,5 +100,5 @@ def _with_labels_of(net: Net, options: EvaluateOptions) -> EvaluateOptions:
 
 def _row(r: Record) -> tuple[str, ...]:
     top5 = "–" if r.top5 is None else f"{r.top5:.2f}"
-    depth = str(r.depth) if r.depth is not None else "chosen" if r.method in CHOSEN else "–"
+    depth = str(r.depth) if r.depth is not None else "chosen" if r.method.split()[0] in CHOSEN else "–"
     return r.method, depth, str(r.labels or "–"), f"{r.top1:.2f}", top5

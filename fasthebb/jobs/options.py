@@ -205,6 +205,17 @@ def by_layer(rules: Rules) -> dict[str, Rule]:
     return {"*": rules} if isinstance(rules, Rule) else dict(rules)
 
 
+def attachable(rules: Rules, head: str) -> dict[str, Rule | None]:
+    """What to attach: rules by pattern of layer names, and none for the head.
+
+    Raises:
+        ValueError: a rule is for the head.
+    """
+    if head in by_layer(rules):
+        raise ValueError(f"--layer-rules {head}: that is the head, which no rule trains; name hidden layers")
+    return {head: None, **by_layer(rules)}
+
+
 def rule_name(rules: Rules) -> str:
     """How results call a rule, or the rules of layers."""
     return "+".join(dict.fromkeys(type(rule).__name__ for rule in by_layer(rules).values()))
@@ -216,9 +227,10 @@ def forward_of(rules: Rules) -> Forward:
     Raises:
         ValueError: layers would differ.
     """
-    found = {type(rule).__name__: _forward_of(rule) for rule in by_layer(rules).values()}
+    found = {pattern: _forward_of(rule) for pattern, rule in by_layer(rules).items()}
     if len(set(found.values())) > 1:
-        wished = ", ".join(f"{name} {forward}" for name, forward in found.items())
+        named = {pattern: type(rule).__name__ for pattern, rule in by_layer(rules).items()}
+        wished = ", ".join(f"{named[pattern]} at {pattern} {forward}" for pattern, forward in found.items())
         raise ValueError(
             f"All hidden layers of a net have one forward, but rules want {wished}: choose rules that agree, or name "
             "it by pretrain --forward"

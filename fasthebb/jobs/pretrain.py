@@ -10,7 +10,7 @@ import torch
 from fasthebb.console import Console
 from fasthebb.hebbian import attach
 from fasthebb.jobs.net import check_images, head_of, write_net
-from fasthebb.jobs.options import PretrainOptions, by_layer, forward_of, rule_name
+from fasthebb.jobs.options import PretrainOptions, attachable, by_layer, forward_of, rule_name
 from fasthebb.jobs.setup import all_but, load_as_given, new_net, set_aside, statistics, whitening_of
 from fasthebb.options import plain
 from fasthebb.training import checkpoint
@@ -43,7 +43,7 @@ def run(options: PretrainOptions, console: Console) -> Path:
         model = place(net.build(), device)
         check_images(net, model)
         net = replace(net, head=head_of(model, options.head))
-        hebb = attach(model, {net.head: None, **rules})
+        hebb = attach(model, attachable(rules, net.head))
         aside = set_aside(dataset, options.validation, options.seed)
         images = all_but(aside, len(dataset.train))
         if options.whiten:

@@ -34,6 +34,15 @@ class ReadOutOptions:
     retrieval: bool = False
     k: int = 10
 
+    def named(self, read_out: str) -> str:
+        """What a read-out is called that differs from the default one, such as "probe adam pool 2"."""
+        said = [read_out]
+        if read_out == "probe":
+            said += [self.probe_method] if self.probe_method != "ridge" else []
+            said += [f"{self.probe_epochs} epochs"] if self.probe_epochs and self.probe_method != "ridge" else []
+            said += ["mirrored"] if self.mirror else []
+        return " ".join([*said, *([f"pool {self.pool}"] if self.pool else [])])
+
     @property
     def wanted(self) -> bool:
         """Whether there is a read-out to measure."""

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fasthebb.ops import check_rate, count, slide, total
-from fasthebb.rules.base import Local, Terms
+from fasthebb.ops import check_rate, slide, total
+from fasthebb.rules.hebb import Hebb
 
 
 @dataclass(frozen=True)
-class BCM(Local):
+class BCM(Hebb):
     """ΔW_i = E[y_i (y_i − θ_i) x], θ_i a sliding mean of y_i²: every unit comes to answer to few patterns.
 
     θ starts at 1, the threshold at which a unit of E[y²] = 1 is. It must follow faster than the weights grow: with a
@@ -48,9 +48,6 @@ class BCM(Local):
 
     def activity(self, y: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         return (y - state["threshold"].unsqueeze(-1)).mul_(y)
-
-    def learn(self, post: Tensor, a: Tensor) -> Terms:
-        return Terms(post, decay=None, norm=count(a))
 
     def stats(self, y: Tensor, a: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         return {"threshold": total(y.square())}

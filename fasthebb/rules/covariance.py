@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fasthebb.ops import check_rate, count, slide, total
-from fasthebb.rules.base import Local, Terms
+from fasthebb.ops import check_rate, slide, total
+from fasthebb.rules.hebb import Hebb
 
 
 @dataclass(frozen=True)
-class Covariance(Local):
+class Covariance(Hebb):
     """ΔW_i = E[(y_i − ȳ_i) x], ȳ_i a sliding mean of y_i: Hebb's rule on centred data; it does not bound the weights.
 
     ȳ starts at 0.
@@ -44,9 +44,6 @@ class Covariance(Local):
 
     def activity(self, y: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         return y - state["mean"].unsqueeze(-1)
-
-    def learn(self, post: Tensor, a: Tensor) -> Terms:
-        return Terms(post, decay=None, norm=count(a))
 
     def stats(self, y: Tensor, a: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         return {"mean": total(y)}

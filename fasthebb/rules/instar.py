@@ -118,6 +118,13 @@ class Instar(Attracted):
 
     competition: Competition | None = None
 
+    def __post_init__(self) -> None:
+        if self.competition is not None and not isinstance(self.competition, Competition):
+            raise ValueError(
+                f"{type(self).__name__}(competition={self.competition!r}): give an object of fasthebb.competition, "
+                "such as Hard(), or None"
+            )
+
     def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:
         return {} if self.competition is None else self.competition.init_state(shape)
 
@@ -125,11 +132,16 @@ class Instar(Attracted):
         return y if self.competition is None else self.competition(y, state)
 
     def learn(self, post: Tensor, a: Tensor) -> Terms:
-        norm = total(a.abs())
-        return Terms(post, Diagonal(norm if post is a else total(post.abs())), norm)
+        return signed(post, a)
 
     def stats(self, y: Tensor, a: Tensor) -> dict[str, Tensor] | None:  # noqa: ARG002
         return None if self.competition is None else self.competition.stats(a)
 
     def next_state(self, state: dict[str, Tensor], stats: dict[str, Tensor], count: Tensor) -> dict[str, Tensor]:
         return state if self.competition is None else self.competition.next_state(state, stats, count)
+
+
+def signed(post: Tensor, a: Tensor) -> Terms:
+    """The terms of units that move towards −x where their share is negative."""
+    norm = total(a.abs())
+    return Terms(post, Diagonal(norm if post is a else total(post.abs())), norm)

@@ -39,7 +39,7 @@ class Krotov(Oja):
     response: Response = field(default=Lebesgue(2.0), kw_only=True)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.delta < float("inf"):
+        if not 0 <= self.delta < 1e30:
             raise ValueError(f"Krotov(delta={self.delta}): the strength of unlearning must be 0 or more; try 0.4")
         if self.k < 2:
             raise ValueError(f"Krotov(k={self.k}): the winner does not unlearn; take a rank from 2 on")

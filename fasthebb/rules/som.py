@@ -23,10 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from fasthebb.decay import Diagonal
-from fasthebb.ops import total
 from fasthebb.rules.base import Terms
-from fasthebb.rules.instar import Attracted
+from fasthebb.rules.instar import Attracted, signed
 
 
 def gaussian(d: Tensor, radius: Tensor) -> Tensor:
@@ -61,7 +59,8 @@ class SOM(Attracted):
         shape: the grid, 1 to 3 sides whose product is the number of units, numbered row by row; None for the most
             nearly square one of two sides.
         kernel: h, "gaussian", "difference" or "exponential".
-        radius: ρ at the first step, in steps of the grid; None for half of the longest side.
+        radius: ρ at the first step, in steps of the grid; None for half of the longest side, or the final one if
+            that is larger.
         final_radius: ρ after `steps` steps, and from then on.
         steps: in how many steps the radius shrinks.
 
@@ -77,14 +76,16 @@ class SOM(Attracted):
     steps: int = 1000
 
     def __post_init__(self) -> None:
-        if self.shape is not None and (not 1 <= len(self.shape) <= 3 or min(self.shape) < 1):
+        sides = self.shape if self.shape is None or isinstance(self.shape, tuple | list) else ()
+        whole = sides is None or all(isinstance(n, int) and n >= 1 for n in sides)
+        if sides is not None and not (whole and 1 <= len(sides) <= 3):
             raise ValueError(f"SOM(shape={self.shape}): give a map 1 to 3 sides of one unit or more, such as (8, 12)")
-        if self.kernel not in KERNELS:
+        if self.kernel not in tuple(KERNELS):
             raise ValueError(f"SOM(kernel={self.kernel!r}): choose {', '.join(KERNELS)}")
         for name in ("radius", "final_radius", "steps"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"SOM({name}={value}): it must be above 0")
+            if value is not None and not 1e-6 <= value < math.inf:
+                raise ValueError(f"SOM({name}={value}): it must be above 0, and at least 1e-6")
 
     def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:
         if self.shape is not None and math.prod(self.shape) != shape[1]:
@@ -96,7 +97,7 @@ class SOM(Attracted):
 
     def activity(self, y: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         sides = self.shape or nearly_square(y.shape[2])
-        start = self.radius or max(sides) / 2
+        start = self.radius or max(max(sides) / 2, self.final_radius)
         radius = start * (self.final_radius / start) ** (state["steps"] / self.steps).clamp(max=1)
         winner = y.max(dim=-2).indices  # [N, G, L], the first of equals
         points = grid(sides, y)
@@ -106,8 +107,7 @@ class SOM(Attracted):
         return (rows.view(*winner.shape, len(points)) if few else embedding(winner, rows)).mT
 
     def learn(self, post: Tensor, a: Tensor) -> Terms:
-        norm = total(a.abs())
-        return Terms(post, Diagonal(norm if post is a else total(post.abs())), norm)
+        return signed(post, a)
 
     def next_state(self, state: dict[str, Tensor], stats: dict[str, Tensor], count: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         return {"steps": state["steps"] + (count > 0)}

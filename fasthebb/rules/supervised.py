@@ -146,7 +146,7 @@ def _given(who: str, signal: Tensor | None, y: Tensor, what: str) -> Tensor:
             f"{who}: hebb.signal of shape {list(signal.shape)} is not {what} for each sample that the layer sees, "
             f"[{y.shape[0]}]; set it before every forward"
         )
-    return signal.to(y.device)
+    return signal.to(y.device, non_blocking=True)
 
 
 def _labels(who: str, signal: Tensor | None, y: Tensor, classes: int) -> Tensor:

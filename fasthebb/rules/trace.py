@@ -42,6 +42,7 @@ class Trace(Instar):
     rate: float = 0.2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_rate("Trace", self.rate)
 
     def post(self, a: Tensor) -> Tensor:

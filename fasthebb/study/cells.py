@@ -22,7 +22,7 @@ from fasthebb.evaluation.results import Record
 from fasthebb.hebbian import attach
 from fasthebb.jobs.frozen import frozen
 from fasthebb.jobs.net import Net, cut_at
-from fasthebb.jobs.options import by_layer, forward_of, rule_name
+from fasthebb.jobs.options import attachable, forward_of, rule_name
 from fasthebb.jobs.results import record
 from fasthebb.jobs.setup import labelled
 from fasthebb.memory import peak_bytes
@@ -47,7 +47,7 @@ def hebbian(bench: Bench, name: str) -> list[Record]:
 
     def train(path: Path) -> list[Record]:
         model = bench.fresh(net)
-        hebb = attach(model, {net.head: None, **by_layer(rules)})
+        hebb = attach(model, attachable(rules, net.head))
         bench.folder.log(f"seed {bench.seed}: pre-training by {net.rule} on {len(bench.images)} images without labels")
         pretrain(
             model,

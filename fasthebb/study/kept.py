@@ -30,7 +30,7 @@ from fasthebb.evaluation.usage import layer_units, unit_usage
 from fasthebb.files import atomic_save
 from fasthebb.jobs.frozen import split_queries, spots_of
 from fasthebb.jobs.net import Net
-from fasthebb.jobs.options import by_layer, forward_of, rule_name
+from fasthebb.jobs.options import attachable, forward_of, rule_name
 from fasthebb.matching import match
 from fasthebb.models import trainable_layers
 from fasthebb.study.bench import Bench
@@ -102,7 +102,7 @@ def _filters(shown: str, model: nn.Module) -> Arrays:
 def _usage(bench: Bench, net: Net, model: nn.Module, name: str) -> Arrays:
     # How the units that a rule trained share the images of the training set.
     images = _images(bench, net)
-    learnt = match(model, {net.head: None, **by_layer(bench.options.rules[name])})
+    learnt = match(model, attachable(bench.options.rules[name], net.head))
     shares = unit_usage(model, {layer.name: layer.rule for layer in learnt}, images)
     return {f"usage/{title_of(name)}/{layer}": share.cpu().numpy() for layer, share in shares.items()}
 

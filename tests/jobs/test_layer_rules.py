@@ -84,7 +84,7 @@ def test_they_are_written_and_read_back(data: str, tmp_path: Path, capsys: pytes
 def test_rules_that_want_different_forwards(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rules = json.dumps({"0": {"class_path": "SoftWTA"}, "*": {"class_path": "HPCA"}})
     words = ("pretrain", *NET, "--data", data, "--max-steps", 1, "--out", tmp_path / "run", "--layer-rules", rules)
-    assert "rules want SoftWTA unit_norm_relu, HPCA relu: choose rules that agree" in fails(capsys, 1, *words)
+    assert "rules want SoftWTA at 0 unit_norm_relu, HPCA at * relu: choose rules that agree" in fails(capsys, 1, *words)
     assert not (tmp_path / "run").exists()
     assert main([*map(str, words), "--forward", "relu"]) == 0
     assert json.loads((tmp_path / "run" / "model.json").read_text())["forward"] == "relu"
