@@ -176,7 +176,7 @@ def test_no_mixture_of_magnitudes_gives_nan(
     if refused(got):
         assert kind.name not in ("linear", "conv")
     elif overflows(got):
-        assert max(scales) > 8
+        assert max(scales) > 5, "not even the square of a cube"
     else:
         assert got.isfinite().all()
 

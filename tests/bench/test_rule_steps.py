@@ -65,7 +65,7 @@ def test_ratios_of_named_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ("given", "said"),
     [
         ({"what": "rules", "rules": ["Ojo"]}, "rule 'Ojo' is unknown: did you mean 'Oja'"),
-        ({"what": "filters", "rules": ["Trace"]}, "rule 'Trace' is unknown"),
+        ({"what": "filters", "rules": ["Taught"]}, "rule 'Taught' is unknown"),
         ({"rules": ["Oja"]}, "--rules Oja: say what of them to show, as in bench rules"),
         ({"what": "filters", "seeds": []}, "--seeds"),
         ({"what": "filters", "seeds": [1, 1]}, "--seeds 1, 1: give one or more, each once"),
