@@ -75,7 +75,7 @@ def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor]) 
         y = call.units.view(out).to(dtype)
         if call.bias is not None:
             y = y - call.bias.to(dtype).view(*w.shape[:2], 1)
-        signal = None if call.signal is None else call.signal[part]
+        signal = call.signal if call.signal is None or not fits else call.signal[part]
         terms = rule.terms(rule.response(y, w, patches), state, signal)
         sums.count.add_(count(y))
         sums.norm.add_(terms.norm)

@@ -171,7 +171,7 @@ def test_written_rules_read_back(rule: fasthebb.Rule, tmp_path: Path) -> None:
 
 def test_summary_describes_the_rule() -> None:
     hebb = fasthebb.attach(nn.Linear(8, 5, bias=False), Taught(Hebb(), 3))
-    assert hebb.summary().rows[0].rule == "Taught(rule=Hebb(response=Dot(), finish=None), classes=3)"
+    assert hebb.summary().rows[0].rule == "Taught(rule=Hebb(), classes=3)"
 
 
 @pytest.mark.parametrize(
