@@ -91,7 +91,7 @@ def test_it_is_the_softmax_of_the_nets_scores(
 
 def test_the_classes_are_mostly_right(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = predict(capsys, "--run", made / "tuned", write_images(tmp_path / "known", each=20))
-    assert sum(row["path"].startswith(row["class"]) for row in found) > 0.8 * len(found)
+    assert sum(row["path"].startswith(row["class"]) for row in found) > 0.6 * len(found)  # by chance a third
 
 
 def test_a_file_holds_what_stdout_would(made: Path, strange: Path, capsys: pytest.CaptureFixture[str]) -> None:
