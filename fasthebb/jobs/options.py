@@ -227,14 +227,10 @@ def forward_of(rules: Rules) -> Forward:
     Raises:
         ValueError: layers would differ.
     """
-    found = {pattern: _forward_of(rule) for pattern, rule in by_layer(rules).items()}
+    found = {f"{type(rule).__name__} at {pattern}": _forward_of(rule) for pattern, rule in by_layer(rules).items()}
     if len(set(found.values())) > 1:
-        named = {pattern: type(rule).__name__ for pattern, rule in by_layer(rules).items()}
-        wished = ", ".join(f"{named[pattern]} at {pattern} {forward}" for pattern, forward in found.items())
-        raise ValueError(
-            f"All hidden layers of a net have one forward, but rules want {wished}: choose rules that agree, or name "
-            "it by pretrain --forward"
-        )
+        wished = ", ".join(map(" ".join, found.items()))
+        raise ValueError(f"Hidden layers have one forward, rules want {wished}: choose rules that agree, or --forward")
     return next(iter(found.values()))
 
 

@@ -32,20 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write_images(root / "images", each=20)
     start = (*NET, "--data", f"folder:{data}", "--epochs", "2", "--batch-size", "16", "--whiten")
     assert main(["pretrain", *start, "--out", f"{root / 'run'}", "--quiet"]) == 0
-    tune = (
-        "--labels",
-        "100%",
-        "--epochs",
-        "40",
-        "--min-steps",
-        "1",
-        "--batch-size",
-        "16",
-        "--lr",
-        "0.05",
-        "--weight-decay",
-        "0.05",
-    )
+    tune = ("--labels", "100%", "--epochs", "40", "--min-steps", "1", "--batch-size", "16", "--lr", "0.01")
     assert main(["finetune", "--run", f"{root / 'run'}", *tune, "--out", f"{root / 'tuned'}", "--quiet"]) == 0
     shutil.rmtree(data)
     return root
@@ -91,7 +78,7 @@ def test_it_is_the_softmax_of_the_nets_scores(
 
 def test_the_classes_are_mostly_right(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = predict(capsys, "--run", made / "tuned", write_images(tmp_path / "known", each=20))
-    assert sum(row["path"].startswith(row["class"]) for row in found) > 0.6 * len(found)  # by chance a third
+    assert sum(row["path"].startswith(row["class"]) for row in found) > 0.8 * len(found)
 
 
 def test_a_file_holds_what_stdout_would(made: Path, strange: Path, capsys: pytest.CaptureFixture[str]) -> None:
