@@ -16,7 +16,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt --no-deps torchvision timm
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt --no-deps torchvision timm lightly
 	@touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run

@@ -81,6 +81,10 @@ def test_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if path.name == "hybrid.py":
         alone, hpca, taught, _ = (int(number) for number in re.findall(r"span (\d+) %", said))
         assert alone + 20 < min(hpca, taught)
+    if path.name == "few_labels.py":
+        hpca, random, scratch = (list(map(float, re.findall(r"\d+\.\d", row))) for row in said.splitlines()[1:])
+        assert sum(hpca) > sum(random)
+        assert all(learnt > supervised + 2 for learnt, supervised in zip(hpca, scratch, strict=True))
 
 
 @pages

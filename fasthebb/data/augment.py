@@ -1,4 +1,4 @@
-"""Augmentation of a batch of images: none, light, hard or mirror; random numbers come from the generator given.
+"""Augmentation of a batch of images: none, light, hard, contrast or mirror; the generator given decides.
 
 Pixels are float32 [B, C, H, W] in [0, 1], before normalisation, and stay so. Random numbers are drawn on the CPU, so
 that every device gets the same.
@@ -22,6 +22,9 @@ GREY = 0.1  # share of images that lose their colour
 ERASE = 0.25  # share of images that lose a box
 ERASE_AREA = (0.02, 0.33)
 ERASE_RATIO = (0.3, 3.3)
+CONTRAST_AREA = (0.08, 1.0)  # of "contrast", as are the next two
+CONTRAST_JITTER = 0.8  # share of images that are jittered
+CONTRAST_GREY = 0.2
 LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue are (ITU-R BT.601)
 
 Draw = Callable[[float, float], Tensor]  # uniform in [low, high), one for each image: [B]
@@ -54,19 +57,46 @@ def hard(pixels: Tensor, generator: Generator) -> Tensor:
     0.02 to 0.33 of the area take the image's mean.
     """
 
-    def draw(low: float, high: float) -> Tensor:
-        return torch.rand(len(pixels), generator=generator).mul_(high - low).add_(low).to(pixels.device)
+    draw = _draws(pixels, generator)
+    return _erase(_jitter(_move(pixels, draw, CROP_AREA, ANGLE), draw, GREY), draw)
 
-    return _erase(_jitter(_move(pixels, draw), draw), draw)
+
+def contrast(pixels: Tensor, generator: Generator) -> Tensor:
+    """A random crop and flip, and strong jitter of colour: a view of an image for contrastive learning.
+
+    Crop: an area of 0.08 to 1 of the image, stretched by 3/4 to 4/3, resampled bilinearly, flipped left to right or
+    not. Jitter, of four images in five: that of `hard` in brightness, contrast, saturation and hue. Of 3 channels, one
+    image in five then becomes grey. Source: Chen et al. 2020, "A simple framework for contrastive learning of visual
+    representations", their colour distortion of strength 0.5, without blur, as for CIFAR-10.
+    """
+    draw = _draws(pixels, generator)
+    moved = _move(pixels, draw, CONTRAST_AREA, 0.0)
+    jittered = draw(0, 1) < CONTRAST_JITTER
+    moved = torch.where(jittered[:, None, None, None], _jitter(moved, draw, 0.0), moved)
+    if pixels.shape[1] != 3:
+        return moved
+    luma = torch.tensor(LUMA, device=pixels.device)[:, None, None]
+    grey = (moved * luma).sum(1, keepdim=True).clamp_(0, 1)
+    return torch.where((draw(0, 1) < CONTRAST_GREY)[:, None, None, None], grey, moved)
 
 
 _MOVES: dict[str, Callable[[Tensor, Generator], Tensor]] = {
     "none": lambda pixels, _: pixels,
     "light": light,
     "hard": hard,
+    "contrast": contrast,
     "mirror": lambda pixels, _: pixels.flip(3),  # left to right, all of them
 }
 AUGMENTATIONS = tuple(_MOVES)
+
+
+def _draws(pixels: Tensor, generator: Generator) -> Draw:
+    """Draws one number for each of the images, on their device."""
+
+    def draw(low: float, high: float) -> Tensor:
+        return torch.rand(len(pixels), generator=generator).mul_(high - low).add_(low).to(pixels.device)
+
+    return draw
 
 
 def _shifted(side: int, count: int, generator: Generator) -> Tensor:
@@ -83,13 +113,13 @@ def _box(draw: Draw, area: tuple[float, float], ratio: tuple[float, float]) -> t
     return (share * stretch).sqrt().clamp(max=1), (share / stretch).sqrt().clamp(max=1)
 
 
-def _move(pixels: Tensor, draw: Draw) -> Tensor:
-    """Crop, turn and flip: one affine map from the new image to the old, both with corners at ±1."""
+def _move(pixels: Tensor, draw: Draw, area: tuple[float, float], angle: float) -> Tensor:
+    """Crop, turn by up to `angle` degrees and flip: one affine map from new image to old, both with corners at ±1."""
     height, width = pixels.shape[-2:]
-    across, down = _box(draw, CROP_AREA, CROP_RATIO)
+    across, down = _box(draw, area, CROP_RATIO)
     x, y = draw(-1, 1) * (1 - across), draw(-1, 1) * (1 - down)  # the centre of the crop
-    angle = draw(-math.radians(ANGLE), math.radians(ANGLE))
-    cos, sin = angle.cos(), angle.sin()
+    turn = draw(-math.radians(angle), math.radians(angle))
+    cos, sin = turn.cos(), turn.sin()
     across = torch.where(draw(0, 1) < 0.5, -across, across)
     to_x = [across * cos, -down * sin * height / width, x]
     to_y = [across * sin * width / height, down * cos, y]
@@ -97,26 +127,26 @@ def _move(pixels: Tensor, draw: Draw) -> Tensor:
     return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
 
 
-def _jitter(pixels: Tensor, draw: Draw) -> Tensor:
-    """Brightness, contrast about the image's mean, colour; what leaves [0, 1] in the end is cut off."""
+def _jitter(pixels: Tensor, draw: Draw, grey: float) -> Tensor:
+    """Brightness, contrast about the image's mean, colour, none for a share `grey`; what leaves [0, 1] is cut off."""
     brightness, contrast = (draw(*JITTER)[:, None, None, None] for _ in range(2))
     pixels = pixels * brightness
     pixels = pixels.mean((1, 2, 3), keepdim=True).lerp(pixels, contrast)
     if pixels.shape[1] == 3:
-        pixels = (_colour(pixels, draw) @ pixels.flatten(2)).view_as(pixels)
+        pixels = (_colour(pixels, draw, grey) @ pixels.flatten(2)).view_as(pixels)
     return pixels.clamp_(0, 1)
 
 
-def _colour(pixels: Tensor, draw: Draw) -> Tensor:
-    """Matrices [B, 3, 3] on red, green, blue: saturation, none of it for some, then hue as a turn about the grey
-    axis."""
+def _colour(pixels: Tensor, draw: Draw, grey: float) -> Tensor:
+    """Matrices [B, 3, 3] on red, green, blue: saturation, none of it for a share `grey`, then hue as a turn about the
+    grey axis."""
     one = torch.eye(3, device=pixels.device)
-    grey = torch.tensor(LUMA, device=pixels.device).expand(3, 3)
-    saturation = torch.where(draw(0, 1) < GREY, 0, draw(*JITTER))[:, None, None]
+    luma = torch.tensor(LUMA, device=pixels.device).expand(3, 3)
+    saturation = torch.where(draw(0, 1) < grey, 0, draw(*JITTER))[:, None, None]
     hue = (draw(-HUE, HUE) * 2 * math.pi)[:, None, None]
     axis = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=pixels.device) / math.sqrt(3)
     turn = hue.cos() * one + (1 - hue.cos()) / 3 + hue.sin() * axis
-    return turn @ grey.lerp(one, saturation)
+    return turn @ luma.lerp(one, saturation)
 
 
 def _erase(pixels: Tensor, draw: Draw) -> Tensor:

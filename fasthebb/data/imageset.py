@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,6 +66,20 @@ class Dataset:
     test: ImageSet
     val: ImageSet | None
     skipped: int
+
+    def of_classes(self, number: int) -> Dataset:
+        """The images of the first so many classes, and those without a label, copied.
+
+        Raises ValueError if there are fewer classes.
+        """
+        if not 1 <= number <= len(self.classes):
+            raise ValueError(f"{number} classes of {self.name}: it has {len(self.classes)}; give 1 to as many")
+
+        def some(part: ImageSet) -> ImageSet:
+            return part.subset((part.labels < number).nonzero().flatten())
+
+        val = None if self.val is None else some(self.val)
+        return replace(self, classes=self.classes[:number], train=some(self.train), test=some(self.test), val=val)
 
     @functools.cached_property
     def fingerprint(self) -> str:

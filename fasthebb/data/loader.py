@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fasthebb.data.augment import AUGMENTATIONS, augmented
 from fasthebb.data.imageset import ImageSet
+from fasthebb.data.shift import Shift, check_shift, shifted
 from fasthebb.data.whitening import Whitening
 
 RESIDENT = 4 << 30  # bytes: images up to this size move to the device whole
@@ -56,10 +57,12 @@ class Loader:
 
     batch_size: images a batch. indices: the images to go through, all by default. seed: with the epoch it decides the
     order, with epoch and batch the augmentation; not negative. shuffle: whether to shuffle. mean, std: one per
-    channel, see `channel_statistics`. augment: one of `fasthebb.data.augment.AUGMENTATIONS`. whiten: applied last.
+    channel, see `channel_statistics`. augment: one of `fasthebb.data.augment.AUGMENTATIONS`. views: how often a batch
+    holds each of its images, augmented anew each time: first all of them once, then all again. shift: pixels down and
+    to the right by which all images are moved first, reflected at the edges. whiten: applied last.
 
-    Raises ValueError for no images, a batch size under 1, indices outside the set, statistics that do not fit, an
-    unknown `augment`.
+    Raises ValueError for no images, a batch size or views under 1, indices outside the set, statistics that do not
+    fit, an unknown `augment`, a shift as long as the images.
     """
 
     def __init__(
@@ -74,12 +77,17 @@ class Loader:
         std: Tensor | Sequence[float] | None = None,
         device: str | torch.device = "cpu",
         augment: str = "none",
+        views: int = 1,
+        shift: Shift = (0, 0),
         whiten: Whitening | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch size {batch_size} must be at least 1")
+        if views < 1:
+            raise ValueError(f"views {views} must be at least 1")
         if augment not in AUGMENTATIONS:
             raise ValueError(f"augment {augment!r} is unknown: choose from {', '.join(AUGMENTATIONS)}")
+        check_shift(shift, *images.images.shape[2:])
         if seed < 0:
             raise ValueError(f"seed {seed} must not be negative")
         self.indices = _check_indices(indices, len(images))
@@ -87,6 +95,8 @@ class Loader:
         self.seed = seed
         self.shuffle = shuffle
         self.augment = augment
+        self.views = views
+        self.shift = shift
         self.device = torch.device(device)
         self.whiten = None if whiten is None else whiten.to(self.device)
         self.epoch = 0
@@ -127,8 +137,8 @@ class Loader:
 
     def _batch(self, order: Tensor, epoch: int, number: int) -> tuple[Tensor, Tensor]:
         stop = len(order) if number == len(self) - 1 else (number + 1) * self.batch_size
-        chosen = order[number * self.batch_size : stop]
-        x = self._pixels[chosen.to(self._pixels.device)].to(self.device).float().div_(255)
+        chosen = order[number * self.batch_size : stop].repeat(self.views)
+        x = shifted(self._pixels[chosen.to(self._pixels.device)].to(self.device), self.shift).float().div_(255)
         # number + 1: a trailing 0 would give the generator of the order
         x = augmented(self.augment, x, _generator(self.seed, epoch, number + 1)).sub_(self._mean).div_(self._std)
         return x if self.whiten is None else self.whiten(x), self._labels[chosen.to(self.device)]

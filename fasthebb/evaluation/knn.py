@@ -31,7 +31,7 @@ def knn_accuracy(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tenso
     votes = one_hot(labels.to(train.device, torch.int64))
     right = 0
     for rows, truth in zip(torch.split(test, TEST_CHUNK), torch.split(test_labels, TEST_CHUNK)):
-        predicted = votes[_nearest(train, rows.double(), k)].sum(1).argmax(1)  # the first of equal counts
+        predicted = votes[neighbours(train, rows.double(), k)].sum(1).argmax(1)  # the first of equal counts
         right += int((predicted == truth).sum())
     return 100 * right / len(test)
 
@@ -47,7 +47,7 @@ def knn_left_out(rows: Tensor, labels: Tensor, *, k: int = 10) -> float:
     votes = one_hot(labels.to(rows.device, torch.int64))
     right = 0
     for numbers in torch.split(torch.arange(len(rows), device=rows.device), TEST_CHUNK):
-        near = _nearest(rows, rows[numbers].double(), k + 1)
+        near = neighbours(rows, rows[numbers].double(), k + 1)
         others = near != numbers[:, None]
         others &= others.cumsum(1) <= k  # a copy of the row may stand in its place
         predicted = (votes[near] * others[:, :, None]).sum(1).argmax(1)
@@ -79,7 +79,7 @@ def check_labelled(labels: Tensor) -> None:
         raise ValueError(f"{unlabelled} of {len(labels)} labels are negative (unlabelled): leave these rows out")
 
 
-def _nearest(train: Tensor, rows: Tensor, k: int) -> Tensor:
+def neighbours(train: Tensor, rows: Tensor, k: int) -> Tensor:
     """Indices [T, k] of the train rows [M, F] nearest to float64 rows [T, F]."""
     best = rows.new_empty(len(rows), 0)
     index = torch.empty(len(rows), 0, dtype=torch.int64, device=rows.device)

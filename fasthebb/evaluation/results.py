@@ -101,10 +101,13 @@ class Difference:
         return abs(self.estimate.mean) > self.estimate.half_width
 
 
-def save(folder: Path, records: Sequence[Record], meta: Mapping[str, Any]) -> None:
+def save(
+    folder: Path, records: Sequence[Record], meta: Mapping[str, Any], tuning: Sequence[Mapping[str, Any]] = ()
+) -> None:
     """Write `results.csv`, `results.json` and, from `meta`, `environment.json` into the folder.
 
-    The JSON is a list of records; what is None or not finite becomes null there and an empty cell in the CSV.
+    The JSON is a list of records; what is None or not finite becomes null there and an empty cell in the CSV. With
+    `tuning`, how settings were chosen, it is {"records": that list, "tuning": this one} instead.
     Raises `TypeError` if `meta` does not fit JSON.
     """
     rows = [_finite(asdict(record)) for record in records]
@@ -113,9 +116,10 @@ def save(folder: Path, records: Sequence[Record], meta: Mapping[str, Any]) -> No
     writer.writeheader()
     writer.writerows(rows)
     environment = json.dumps(_finite(dict(meta)), indent=1, ensure_ascii=False)
+    content = {"records": rows, "tuning": [_finite(dict(one)) for one in tuning]} if tuning else rows
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "results.csv", table.getvalue())
-    atomic_write(folder / "results.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    atomic_write(folder / "results.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     atomic_write(folder / "environment.json", environment + "\n")
 
 
@@ -124,7 +128,8 @@ def load(folder: Path) -> tuple[list[Record], dict[str, Any]]:
 
     Raises `ValueError`, naming the file, if `results.json` is missing or is not a list of records.
     """
-    rows = _read(folder / "results.json")
+    content = _read(folder / "results.json")
+    rows = content.get("records") if isinstance(content, dict) else content
     if not isinstance(rows, list):
         raise ValueError(f"{folder / 'results.json'}: expected a list of records")
     for number, row in enumerate(rows):
@@ -132,6 +137,15 @@ def load(folder: Path) -> tuple[list[Record], dict[str, Any]]:
             raise ValueError(f"{folder / 'results.json'}: record {number} needs exactly the fields {', '.join(FIELDS)}")
     environment = _read(folder / "environment.json") if (folder / "environment.json").exists() else {}
     return [Record(**row) for row in rows], environment
+
+
+def load_tuning(folder: Path) -> list[dict[str, Any]]:
+    """How settings were chosen, as `save` was told; empty where none were.
+
+    Raises `ValueError` as `load` does.
+    """
+    content = _read(folder / "results.json")
+    return list(content.get("tuning", ())) if isinstance(content, dict) else []
 
 
 def interval(values: Iterable[float | None]) -> Estimate:

@@ -6,39 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fasthebb.evaluation.results import load
-from fasthebb.jobs.net import WHITENING, Net
+from fasthebb.jobs.net import Net
+from fasthebb.models.ready import WHITENING
 from fasthebb.training.run import read_metrics
 
 MOST = 100  # names of classes that are listed
 
 CODE = """\
-import json
-from pathlib import Path
-
 import torch
-from safetensors.torch import load_file
+from fasthebb.models import load
 
-{imports}
-
-folder = Path(".")  # this folder
-net = Net.of(json.loads((folder / "config.json").read_text()), folder)
-model = net.build()
-model.load_state_dict(load_file(folder / "model.safetensors"))
-model.eval()
-
-images = torch.rand(2, len(net.mean), net.image_size, net.image_size)  # in [0, 1]
-mean, std = (torch.tensor(values)[:, None, None] for values in (net.mean, net.std))
-x = (images - mean) / std
-"""
-WHITEN = """\
-x = Whitening.load(folder / "whitening.safetensors")(x)
-"""
-SCORES = """\
+net = load(".")  # this folder
+images = torch.rand(2, {channels}, {side}, {side})  # in [0, 1]
 with torch.no_grad():
-    scores = model(x)  # [2, classes]
-"""
-FEATURES = """\
-features, _ = extract(model, net.head, [(x, torch.zeros(2))])  # the head is not trained
+    {outputs} = net(images)  # {size}
 """
 
 
@@ -123,16 +104,11 @@ def _percent(value: float | None) -> str:
 
 
 def _code(net: Net) -> str:
-    """Python that builds the net from the files and uses it as far as it is trained."""
-    pieces = [
-        ("", CODE, True),
-        ("from fasthebb.data.whitening import Whitening", WHITEN, net.whitened),
-        ("from fasthebb.evaluation import extract", FEATURES, not net.classifier),
-        ("", SCORES, bool(net.classifier)),
-    ]
-    wanted = [(needs, code) for needs, code, wished in pieces if wished]
-    imports = [*(needs for needs, _ in wanted if needs), "from fasthebb.jobs.net import Net"]
-    return "".join(code for _, code in wanted).replace("{imports}", "\n".join(imports))
+    """Python that reads the files and uses the net as far as it is trained."""
+    outputs, size = (
+        ("scores", f"[2, {len(net.classes)}]") if net.classifier else ("features", "[2, F], what enters the head")
+    )
+    return CODE.format(channels=len(net.mean), side=net.image_size, outputs=outputs, size=size)
 
 
 def _command(net: Net) -> str:

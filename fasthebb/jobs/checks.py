@@ -8,21 +8,28 @@ from typing import Any
 AT_LEAST = {
     "batch_size": 1,
     "checkpoint_steps": 1,
+    "classes": 1,
     "depth": 1,
     "epochs": 1,
     "finetune_epochs": 1,
     "finetune_steps": 1,
+    "head_steps": 0,
+    "hidden_rate": 0,
     "image_size": 1,
     "k": 1,
+    "max_seconds": 1,
     "max_steps": 1,
     "min_steps": 1,
     "pool": 1,
+    "pretrain_images": 2,
     "probe_epochs": 1,
     "rounds": 1,
     "seed": 0,
+    "shifts": 0,
+    "tune_steps": 1,
     "weight_decay": 0,
 }
-ABOVE_ZERO = ("finetune_lr", "lr", "width")
+ABOVE_ZERO = ("finetune_lr", "lr", "minutes", "student_width", "width")
 LARGEST_SEED = 2**63 - 1
 
 
@@ -36,7 +43,7 @@ def check_numbers(options: Any) -> None:
         option = f"--{name.replace('_', '-')}"
         if name in AT_LEAST and value is not None and not AT_LEAST[name] <= value < math.inf:
             raise ValueError(f"{option} {value}: give {AT_LEAST[name]} or more")
-        if name in ABOVE_ZERO and not 0 < value < math.inf:
+        if name in ABOVE_ZERO and value is not None and not 0 < value < math.inf:
             raise ValueError(f"{option} {value}: give a number above 0")
         if name == "max_bad" and not 0 <= value <= 1:
             raise ValueError(f"{option} {value}: give a fraction from 0 to 1")

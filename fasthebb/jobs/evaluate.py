@@ -38,7 +38,7 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
     assert seed is not None
     assert text is not None
     device = device_of(options.device)
-    place(model, device)
+    place(model, device, options.precision)
     with lock(options.run):
         dataset = load_for(net, options, console)
         if dataset.classes != net.classes and net.classifier:
@@ -66,7 +66,8 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
                 net, model, dataset, {len(chosen): chosen}, seed, device, console, options,
                 batch_size=options.batch_size,
             )  # fmt: skip
-            every = [r for r in found if r.depth is not None or not options.probe_depths]  # else no choice among all
+            unchosen = bool(options.probe_depths)  # no choice among all
+            every = [r for r in found if not (unchosen and r.depth is None and r.method in CHOSEN)]
             records += [replace(r, method=options.named(r.method)) for r in every]
         add(options.run, records)
     columns = ("method", "depth", "labels", "top-1 %", "top-5 %")
@@ -100,5 +101,6 @@ def _with_labels_of(net: Net, options: EvaluateOptions) -> EvaluateOptions:
 
 def _row(r: Record) -> tuple[str, ...]:
     top5 = "–" if r.top5 is None else f"{r.top5:.2f}"
-    depth = str(r.depth) if r.depth is not None else "chosen" if r.method.split()[0] in CHOSEN else "–"
+    none = "all" if "together" in r.method else "chosen" if r.method.split()[0] in CHOSEN else "–"
+    depth = str(r.depth) if r.depth is not None else none
     return r.method, depth, str(r.labels or "–"), f"{r.top1:.2f}", top5

@@ -11,7 +11,8 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,13 +25,13 @@ from fasthebb.console import Console
 from fasthebb.evaluation.features import extract
 from fasthebb.files import atomic_save, atomic_write
 from fasthebb.jobs.card import card
-from fasthebb.jobs.net import WHITENING, Net, read_net
-from fasthebb.models.cut import Cut
+from fasthebb.jobs.net import Net, read_net
+from fasthebb.models.ready import CONFIG, WEIGHTS, WHITENING, Program
 from fasthebb.training import checkpoint
 
 TOLERANCE = 1e-4  # of the largest output
+HALF_TOLERANCE = 1e-2  # of weights of 16 bits
 IMAGES = 4  # on which programs are compared with the net
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,41 +42,13 @@ class ExportOptions:
         run: the run folder, of pre-training or of fine-tuning.
         out: the folder to make.
         formats: safetensors is always written; torch adds a program of torch.export, onnx one of ONNX.
+        half: write the weights as 16-bit floats, half the size; they are read as 32-bit ones.
     """
 
     run: Path
     out: Path
     formats: list[Literal["safetensors", "torch", "onnx"]] = field(default_factory=lambda: ["safetensors"])
-
-
-class Program(nn.Module):
-    """A net and all that its images go through before it: from float32 [N, C, H, W] in [0, 1] to scores [N, classes].
-
-    A net without a classifier ends where its head begins, so that it gives features.
-    """
-
-    image_mean: Tensor  # names that no operator has, for ONNX names what it computes by operators
-    image_std: Tensor
-    image_whitening: Tensor
-
-    def __init__(self, net: Net, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        if isinstance(model, Cut):
-            model.run_through()
-        if not net.classifier:
-            self.model.set_submodule(net.head, nn.Identity())
-        self._whitening = net.whitening
-        self.register_buffer("image_mean", torch.tensor(net.mean)[:, None, None])
-        self.register_buffer("image_std", torch.tensor(net.std)[:, None, None])
-        self.register_buffer("image_whitening", torch.empty(0) if net.whitening is None else net.whitening.matrix)
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = (images - self.image_mean) / self.image_std
-        if self._whitening is not None:
-            x = replace(self._whitening, matrix=self.image_whitening)(x)
-        scores: Tensor = self.model(x)
-        return scores
+    half: bool = False
 
 
 def run(options: ExportOptions, console: Console) -> dict[str, Any]:
@@ -97,14 +70,15 @@ def run(options: ExportOptions, console: Console) -> dict[str, Any]:
     wanted = _outputs(net, model, images)
     differences: dict[str, float] = {}
     with _aside(out) as folder:
-        for name, write in _writers(options.formats).items():
+        for name, write in _writers(options.formats, options.half).items():
             file = folder / name
             given = write(file, net, model, images)
-            differences[name] = _difference(given, wanted, f"{options.run}: {name}")
+            tolerance = HALF_TOLERANCE if options.half and name == WEIGHTS else TOLERANCE
+            differences[name] = _difference(given, wanted, f"{options.run}: {name}", tolerance)
             console.say(f"{name}: differs from the net by {differences[name]:.1e} of its largest output")
         if net.whitening is not None:
             net.whitening.save(folder / WHITENING)
-        atomic_write(folder / "config.json", json.dumps(net.plain(), indent=1, ensure_ascii=False) + "\n")
+        atomic_write(folder / CONFIG, json.dumps(net.plain(), indent=1, ensure_ascii=False) + "\n")
         atomic_write(folder / "README.md", card(net, options.run, differences))
     console.say(f"exported: {out}")
     return {"run": options.run, "out": out, "differences": differences}
@@ -113,17 +87,27 @@ def run(options: ExportOptions, console: Console) -> dict[str, Any]:
 Writer = Callable[[Path, Net, nn.Module, Tensor], Tensor]
 
 
-def _writers(formats: list[Any]) -> dict[str, Writer]:
+def _writers(formats: list[Any], half: bool) -> dict[str, Writer]:
     """By file, what writes it and gives what it makes of some images."""
     extra: dict[str, tuple[str, Writer]] = {"torch": ("model.pt2", _write_torch), "onnx": ("model.onnx", _write_onnx)}
-    return {WEIGHTS: _write_weights, **dict(extra[name] for name in extra if name in formats)}
+    return {WEIGHTS: partial(_write_weights, half=half), **dict(extra[name] for name in extra if name in formats)}
 
 
-def _write_weights(file: Path, net: Net, model: nn.Module, images: Tensor) -> Tensor:
-    checkpoint.export(file, model, {"format": "pt", "about": json.dumps(net.plain(), ensure_ascii=False)})
+def _write_weights(file: Path, net: Net, model: nn.Module, images: Tensor, *, half: bool = False) -> Tensor:
+    about = {"format": "pt", "about": json.dumps(net.plain(), ensure_ascii=False)}
+    checkpoint.export(file, _halved(net, model) if half else model, about)
     again = net.build()
     again.load_state_dict(load_file(file))
     return _outputs(net, again.eval(), images)
+
+
+def _halved(net: Net, model: nn.Module) -> nn.Module:
+    """A copy with parameters of 16 bits; statistics of batch norms stay as they are."""
+    copy = net.build()
+    copy.load_state_dict(model.state_dict())
+    for parameter in copy.parameters():
+        parameter.data = parameter.data.half()
+    return copy
 
 
 def _write_torch(file: Path, net: Net, model: nn.Module, images: Tensor) -> Tensor:
@@ -151,7 +135,9 @@ def _program(net: Net, model: nn.Module, images: Tensor) -> torch.export.Exporte
     batches = {0: torch.export.Dim("batch", min=1)}
     try:
         with torch.no_grad(), _silence():
-            return torch.export.export(Program(net, fresh).eval(), (images,), dynamic_shapes=(batches,))
+            return torch.export.export(
+                Program(fresh, net.plain(), net.whitening).eval(), (images,), dynamic_shapes=(batches,)
+            )
     except Exception as error:  # torch raises many kinds on a forward that is no fixed graph
         reason = f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"
         raise ValueError(f"{net.model} cannot be made a program ({reason}): export it as safetensors alone") from None
@@ -168,11 +154,11 @@ def _outputs(net: Net, model: nn.Module, images: Tensor) -> Tensor:
     return scores
 
 
-def _difference(given: Tensor, wanted: Tensor, what: str) -> float:
+def _difference(given: Tensor, wanted: Tensor, what: str, tolerance: float) -> float:
     """The largest difference, relative to the largest output; `given` may be of the first images only."""
     wanted = wanted[: len(given)]
     difference = float((given.flatten(1) - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
-    if not difference <= TOLERANCE:
+    if not difference <= tolerance:
         raise ValueError(f"{what} differs from the net by {difference:.1e} of its largest output: nothing is exported")
     return difference
 

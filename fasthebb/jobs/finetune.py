@@ -6,13 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fasthebb.console import Console
+from fasthebb.data import Dataset
 from fasthebb.data.labels import parse_budget
 from fasthebb.jobs.net import Net, cut_at, read_net, write_net
 from fasthebb.jobs.options import FinetuneOptions
+from fasthebb.jobs.readouts import ReadOutOptions
 from fasthebb.jobs.results import add, record
+from fasthebb.jobs.ridge_head import ridge_head
 from fasthebb.jobs.setup import budget, labelled, load_for, set_aside, source_of, with_data_of
+from fasthebb.jobs.views import views_of
 from fasthebb.memory import peak_bytes, reset_peak
 from fasthebb.options import plain
 from fasthebb.training import checkpoint
@@ -35,7 +40,8 @@ def run(options: FinetuneOptions, console: Console) -> Path:
     if before.classifier:
         raise ValueError(f"{options.run} is fine-tuned already, on labels of its own: give the run of a pre-training")
     at = "" if options.depth is None else f"-depth{options.depth}"
-    out = options.out or options.run / f"finetune-{options.labels}{at}-s{options.seed}"
+    kind = "ridge" if options.classifier == "ridge" else "finetune"
+    out = options.out or options.run / f"{kind}-{options.labels}{at}-s{options.seed}"
     options = replace(with_data_of(before, options), out=out)
     with RunFolder(out, plain(options), resume=options.resume, console=console) as folder:
         if finished(folder.path):
@@ -56,14 +62,14 @@ def run(options: FinetuneOptions, console: Console) -> Path:
             source=source_of(options),
             classes=dataset.classes,
             pretrain_seconds=seconds,
-            classifier="head" if options.head_only else "finetune",
+            classifier="head" if options.head_only or options.classifier == "ridge" else "finetune",
             labels=options.labels,
             balanced=options.balanced,
             label_seed=options.seed,
             label_count=len(chosen),
         )
         checkpoint.seed_everything(options.seed)
-        place(model, device)
+        place(model, device, options.precision)
         head = model.get_submodule(net.head)
         if isinstance(head, torch.nn.Linear) and head.out_features != len(net.classes):
             raise ValueError(
@@ -71,34 +77,55 @@ def run(options: FinetuneOptions, console: Console) -> Path:
                 "let its function take `classes`"
             )
         head.reset_parameters()  # type: ignore[operator]
-        held = dataset.val or dataset.train
-        validation = torch.arange(len(held)) if dataset.val else validation
+        validation = torch.arange(len(dataset.val)) if dataset.val else validation
         folder.write_config()
         write_net(folder.path, net)
         folder.log(f"{dataset.name}: {len(chosen)} labels of {labelled(dataset)}, validation on {len(validation)}")
         reset_peak()
-        loader = net.loader(
-            dataset.train, options.batch_size, device, indices=chosen, seed=options.seed, augment=options.augment
-        )
-        history = finetune(
-            model,
-            loader,
-            epochs=max(options.epochs, -(-options.min_steps // len(loader))),
-            lr=options.lr,
-            head_only=options.head_only,
-            head=net.head,
-            weight_decay=options.weight_decay,
-            max_steps=options.max_steps,
-            validation=net.loader(held, 256, device, indices=validation, shuffle=False) if len(validation) else None,
-            watcher=folder.watcher(net.plain(), options.checkpoint_steps, tensorboard=options.tensorboard),
-        )
+        seconds = _train(options, net, model, dataset, chosen, validation, folder)
         peak = peak_bytes() / 2**20
         top1, top5 = accuracies(model, net.loader(dataset.test, 256, device, shuffle=False), (1, 5))
         tested = record(net, net.classifier or "", len(chosen), labelled(dataset), options.seed, net.depth, top1, top5)
-        add(folder.path, [replace(tested, finetune_seconds=history[-1]["seconds"], peak_memory_mb=peak)])
+        add(folder.path, [replace(tested, finetune_seconds=seconds, peak_memory_mb=peak)])
         folder.log(f"{len(chosen)} labels: test accuracy {top1:.2f} %: {folder.path}")
         folder.finish(model, net.plain())
         return folder.path
+
+
+def _train(
+    options: FinetuneOptions, net: Net, model: torch.nn.Module, dataset: Dataset, chosen: Tensor, validation: Tensor,
+    folder: RunFolder,
+) -> float:  # fmt: skip
+    # The seconds that it took.
+    device = next(model.parameters()).device
+    watcher = folder.watcher(net.plain(), options.checkpoint_steps, tensorboard=options.tensorboard)
+    if options.classifier == "ridge":
+        views = [
+            net.loader(dataset.train, 256, device, indices=chosen, shuffle=False, **view._asdict())
+            for view in views_of(ReadOutOptions(probe=True, mirror=options.mirror))
+        ]
+        return ridge_head(model, net, views, pool=options.pool, watcher=watcher)[-1]["seconds"]
+    loader = net.loader(
+        dataset.train, options.batch_size, device, indices=chosen, seed=options.seed, augment=options.augment
+    )
+    held = None
+    if len(validation):
+        held = net.loader(dataset.val or dataset.train, 256, device, indices=validation, shuffle=False)
+    history = finetune(
+        model,
+        loader,
+        epochs=max(options.epochs, -(-options.min_steps // len(loader))),
+        lr=options.lr,
+        head_only=options.head_only,
+        head=net.head,
+        head_steps=options.head_steps,
+        hidden_rate=options.hidden_rate,
+        weight_decay=options.weight_decay,
+        max_steps=options.max_steps,
+        validation=held,
+        watcher=watcher,
+    )
+    return history[-1]["seconds"]
 
 
 def _new_head(net: Net, model: torch.nn.Module, classes: int) -> torch.nn.Module:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fasthebb.console import Console
-from fasthebb.data import Dataset, Loader
+from fasthebb.data import Dataset
 from fasthebb.evaluation import knn_accuracy, knn_left_out, linear_probe, topk_accuracy
 from fasthebb.evaluation.features import extract_many
+from fasthebb.evaluation.propagation import propagate
 from fasthebb.evaluation.results import Record
 from fasthebb.evaluation.retrieval import precision_at_k, retrieval_map
 from fasthebb.evaluation.svm import linear_svm
@@ -20,43 +21,26 @@ from fasthebb.jobs.net import Net, Spot, depths, spot_of
 from fasthebb.jobs.readouts import ReadOutOptions
 from fasthebb.jobs.results import record
 from fasthebb.jobs.setup import labelled
+from fasthebb.jobs.views import Features, InTurn, side_by_side, views_of
 from fasthebb.models import trainable_layers
 
 QUERIES = 1000  # test images that ask for those like them among the other test images, at most half of all
 BITS = 256
 HELD = 4 << 30  # bytes of features of several depths held at a time
-CHOSEN = ("probe", "knn", "svm")  # read-outs whose depth a budget's own labels choose
+CHOSEN = ("probe", "knn", "svm", "knn propagated")  # read-outs whose depth a budget's own labels choose
 
 
-ReadOut = tuple[float, str, float, float | None]  # leave-one-out error, name, top-1 and top-5 accuracy
+class ReadOut(NamedTuple):
+    """A measurement: its leave-one-out error, its name, accuracies in percent, test scores [T, classes] if any."""
+
+    error: float
+    name: str
+    top1: float
+    top5: float | None
+    scores: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Features:
-    """Features [copies·M, F] and labels [copies·M] of labelled training images, and of test images.
-
-    With two copies the images are followed by the same images mirrored.
-    """
-
-    few: Tensor
-    known: Tensor
-    tested: Tensor
-    truth: Tensor
-    copies: int = 1
-
-    def of(self, rows: Tensor) -> Features:
-        """With the labelled images of some rows alone."""
-        images = len(self.few) // self.copies
-        if len(rows) == images:  # all of them: in place, since they may fill the memory
-            return self
-        rows = torch.cat([rows + images * copy for copy in range(self.copies)])
-        return replace(self, few=self.few[rows.to(self.few.device)], known=self.known[rows.to(self.known.device)])
-
-    def once(self) -> Features:
-        """The images as they are."""
-        parts = (self.few, self.known, self.tested, self.truth)
-        few, known, tested, truth = (part[: len(part) // self.copies] for part in parts)
-        return Features(few, known, tested, truth)
+Keep = Callable[[str, int, int, float, Tensor], None]  # name, labels, depth, leave-one-out error, test scores
 
 
 def frozen(
@@ -70,13 +54,16 @@ def frozen(
     wanted: ReadOutOptions,
     *,
     batch_size: int,
+    keep: Keep | None = None,
 ) -> list[Record]:
     """Read-outs of the frozen features of every depth, for every label budget, and retrieval.
 
     A record without a depth is of the depth that a budget's own labels choose: of least leave-one-out error, for the
-    support vector machine and for probes without one that of the ridge probe. Labels are read at the budgets' images
-    only. Retrieval reads no label of a training image: test images ask for those of their class among the other test
-    images, its records are of 0 labels.
+    support vector machine, propagation and probes without one that of the ridge probe. A probe of all depths together
+    has no depth either. Labels are read at the budgets' images only. Propagation sees all test images at once, and none
+    of their labels. Retrieval reads no label of a training image: test images ask for those of their class among the
+    other test images, its records are of 0 labels. `keep` is told the scores of every read-out that has them, those of
+    all depths together as of depth 0.
 
     Raises:
         ValueError: the net has no such depth.
@@ -85,27 +72,42 @@ def frozen(
     place = {int(index): row for row, index in enumerate(most)}
     rows = {count: torch.tensor([place[int(i)] for i in indices]) for count, indices in budgets.items()}
     spots = spots_of(net, model, wanted)
-    views = ("none", "mirror") if wanted.mirror and wanted.probe else ("none",)
+    views = views_of(wanted)
     train, test = (
-        _InTurn([net.loader(p, batch_size, device, indices=i, shuffle=False, augment=view) for view in views])
+        InTurn([net.loader(p, batch_size, device, indices=i, shuffle=False, **view._asdict()) for view in views])
         for p, i in ((dataset.train, most), (dataset.test, None))
     )
     found: list[tuple[float, Record]] = []  # with their leave-one-out error
+    beside: list[Features] = []
+
+    def note(count: int, depth: int | None, one: ReadOut) -> None:
+        if keep is not None and one.scores is not None:
+            keep(one.name, count, depth or 0, one.error, one.scores)
+        made = record(net, one.name, count, labelled(dataset), seed, depth, one.top1, one.top5)
+        found.append((one.error, made))
+
     for taken in console.progress(_groups(spots, len(views) * (len(most) + len(dataset.test))), "features"):
         pools = {spot.module: spot.pool for spot in taken.values()}
         known, tested = (extract_many(model, list(pools), images, pool=pools) for images in (train, test))
         for depth, spot in taken.items():
             at = Features(*known.pop(spot.module), *tested.pop(spot.module), copies=len(views))
             for count, chosen in rows.items():
-                for error, method, top1, top5 in read_out(at.of(chosen), len(net.classes), wanted, seed, len(spots)):
-                    found.append((error, record(net, method, count, labelled(dataset), seed, depth, top1, top5)))
+                for one in read_out(at.of(chosen), len(net.classes), wanted, seed, len(spots)):
+                    note(count, depth, one)
+            if wanted.together:
+                beside.append(at)
             if wanted.retrieval:
                 once = at.once()
                 found += [
                     (0.0, record(net, method, 0, labelled(dataset), seed, depth, value, None))
                     for method, value in retrieval(once.tested, once.truth, seed, wanted.k)
                 ]
-    return [r for _, r in found] + _chosen(found)
+    choice = _chosen(found)
+    if wanted.together:
+        at = side_by_side(beside)
+        for count, chosen in rows.items():
+            note(count, None, _together(at.of(chosen)))
+    return [r for _, r in found] + choice
 
 
 def spots_of(net: Net, model: nn.Module, wanted: ReadOutOptions) -> dict[int, Spot]:
@@ -126,20 +128,39 @@ def spots_of(net: Net, model: nn.Module, wanted: ReadOutOptions) -> dict[int, Sp
 def read_out(at: Features, classes: int, wanted: ReadOutOptions, seed: int, depths: int) -> Iterator[ReadOut]:
     """Each read-out that is wanted, trained on few labels and tested; of a single depth, none needs to be compared."""
     error, fitted, once = 0.0, None, at.once()
-    if (wanted.probe and wanted.probe_method == "ridge") or ((wanted.probe or wanted.svm) and depths > 1):
+    compared = depths > 1 and (wanted.probe or wanted.svm or wanted.propagate)
+    if (wanted.probe and wanted.probe_method == "ridge") or compared:
         fitted = linear_probe(at.few, at.known, copies=at.copies)
         error = fitted.left_out or 0.0
     if wanted.probe:
         if fitted is None or wanted.probe_method != "ridge":
             fitted = linear_probe(at.few, at.known, method=wanted.probe_method, seed=seed, epochs=wanted.probe_epochs)
-        scores = fitted.scores(at.tested).reshape(at.copies, len(once.truth), -1).mean(0)
-        yield error, "probe", topk_accuracy(scores, once.truth), topk_accuracy(scores, once.truth, 5)
+        yield _scored(error, "probe", at.mean(fitted.scores(at.tested)), once.truth)
     near = max(1, min(wanted.k, len(once.few) // classes))
     if wanted.knn and len(once.few) > near:
         top1 = knn_accuracy(once.few, once.known, once.tested, once.truth, k=near)
-        yield -knn_left_out(once.few, once.known, k=near), "knn", top1, None
+        yield ReadOut(-knn_left_out(once.few, once.known, k=near), "knn", top1, None)
+    if wanted.propagate:
+        yield _scored(error, "knn propagated", _propagated(once, wanted.k), once.truth)
     if wanted.svm:
-        yield error, "svm", linear_svm(once.few, once.known, seed=seed).score(once.tested, once.truth), None
+        yield ReadOut(error, "svm", linear_svm(once.few, once.known, seed=seed).score(once.tested, once.truth), None)
+
+
+def _together(at: Features) -> ReadOut:
+    # A ridge probe of the features of all depths, each of them standardised.
+    fitted = linear_probe(at.few, at.known, copies=at.copies)
+    return _scored(fitted.left_out or 0.0, "probe together", at.mean(fitted.scores(at.tested)), at.once().truth)
+
+
+def _propagated(once: Features, k: int) -> Tensor:
+    # Scores of the test images, to which labels spread in a graph of labelled and test images.
+    rows = torch.cat([once.few, once.tested])
+    labels = torch.cat([once.known, torch.full_like(once.truth, -1)])
+    return propagate(rows, labels, k=min(max(k, 2), len(rows)))[len(once.few) :]
+
+
+def _scored(error: float, name: str, scores: Tensor, truth: Tensor) -> ReadOut:
+    return ReadOut(error, name, topk_accuracy(scores, truth), topk_accuracy(scores, truth, 5), scores)
 
 
 def retrieval(features: Tensor, labels: Tensor, seed: int, k: int) -> Iterator[tuple[str, float]]:
@@ -157,19 +178,6 @@ def split_queries(images: int, seed: int) -> tuple[Tensor, Tensor]:
     order = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
     asking = max(1, min(QUERIES, images // 2))
     return order[:asking], order[asking:]
-
-
-class _InTurn:
-    # The batches of one loader after those of another.
-
-    def __init__(self, loaders: Sequence[Loader]) -> None:
-        self._loaders = loaders
-
-    def __len__(self) -> int:
-        return sum(map(len, self._loaders))
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return chain.from_iterable(self._loaders)
 
 
 def _groups(spots: Mapping[int, Spot], rows: int) -> list[dict[int, Spot]]:

@@ -15,12 +15,11 @@ from fasthebb.console import Console
 from fasthebb.data import ImageSet, Loader
 from fasthebb.data.whitening import Whitening
 from fasthebb.files import atomic_write
-from fasthebb.models import build, call_order, head_name, trainable_layers
-from fasthebb.models.cut import HEAD, Cut
+from fasthebb.models import call_order, head_name, trainable_layers
+from fasthebb.models.cut import HEAD
+from fasthebb.models.ready import WHITENING, build_as, cut_as
 from fasthebb.training import checkpoint
 from fasthebb.training.run import finished
-
-WHITENING = "whitening.safetensors"
 
 
 @dataclass(frozen=True)
@@ -60,22 +59,12 @@ class Net:
 
     def build(self) -> nn.Module:
         """The net, with initial weights from torch's random state."""
-        model = build(
-            self.model,
-            classes=len(self.classes),
-            channels=len(self.mean),
-            image_size=self.image_size,
-            width=self.width,
-            forward=self.forward,
-            twin=self.twin,
-        )
-        return model if self.cut is None else self.cut_off(model)
+        return build_as(vars(self))
 
     def cut_off(self, model: nn.Module) -> nn.Module:
         """The part of a model of this net before the layer that it is cut at, under a classifier of its own."""
         assert self.cut is not None
-        x = torch.zeros(2, len(self.mean), self.image_size, self.image_size, device=next(model.parameters()).device)
-        return Cut(model, self.cut, len(self.classes), x)
+        return cut_as(vars(self), model)
 
     def plain(self) -> dict[str, Any]:
         """As JSON values; without the whitening."""
@@ -158,11 +147,12 @@ def depths(model: nn.Module, hidden: Sequence[str], head: str, x: Tensor) -> dic
 
 class Spot(NamedTuple):
     """Where features are taken and how: what enters a module, its maps averaged to pool × pool cells; size, how many
-    features that is."""
+    features that is; shape, what of one image enters the module."""
 
     module: str
     pool: int | None
     size: int
+    shape: torch.Size
 
 
 def spot_of(model: nn.Module, layer: str, x: Tensor, pool: int | None = None, *, limit: int = 4096) -> Spot:
@@ -172,9 +162,9 @@ def spot_of(model: nn.Module, layer: str, x: Tensor, pool: int | None = None, *,
     """
     module, shape = _before_flattening(model, layer, x)
     if len(shape) != 3 or (pool is None and shape.numel() <= limit):
-        return Spot(module, None, shape.numel())
+        return Spot(module, None, shape.numel(), shape)
     pool = pool or max(1, int((limit / shape[0]) ** 0.5))
-    return Spot(module, pool, shape[0] * min(pool, shape[1]) * min(pool, shape[2]))
+    return Spot(module, pool, shape[0] * min(pool, shape[1]) * min(pool, shape[2]), shape)
 
 
 def _before_flattening(model: nn.Module, layer: str, x: Tensor) -> tuple[str, torch.Size]:

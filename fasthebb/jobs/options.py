@@ -11,8 +11,10 @@ from fasthebb.activation import Adaptive
 from fasthebb.data.labels import parse_budget
 from fasthebb.jobs.checks import check_numbers
 from fasthebb.jobs.readouts import ReadOutOptions
+from fasthebb.jobs.ridge_head import HeadOptions
 from fasthebb.rules import HPCA, ICA, Modulated, Rule, Taught
 from fasthebb.rules.instar import Attracted
+from fasthebb.training.precision import Precision
 from fasthebb.training.pretrain import Order
 
 Augment = Literal["none", "light", "hard"]
@@ -96,6 +98,7 @@ class PretrainOptions(ImageOptions):
         head: name of the classifying layer, which no rule trains; the last Linear by default.
         seed: decides initial weights and the order of images.
         device: cpu, cuda, or auto.
+        precision: fp32, or bf16 for products in bfloat16: faster on machines with instructions for them.
         out: the run folder.
         resume: go on with the run in that folder; start anew if there is none.
         checkpoint_steps: steps between checkpoints.
@@ -118,6 +121,7 @@ class PretrainOptions(ImageOptions):
     head: str | None = None
     seed: int = 0
     device: str = "auto"
+    precision: Precision = "fp32"
     out: Path = Path("runs/pretrain")
     resume: bool = False
     checkpoint_steps: int = 200
@@ -125,14 +129,16 @@ class PretrainOptions(ImageOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(RunDataOptions):
-    """Train a pre-trained net on few labels, by backpropagation.
+class FinetuneOptions(HeadOptions, RunDataOptions):
+    """Train a pre-trained net on few labels: by backpropagation, or the classifier alone in closed form.
 
     Args:
         run: the run folder of the pre-training.
         labels: the label budget: a fraction of the training images (0.1 or 10%) or a count (500).
         balanced: as many labels of every class; otherwise a plain shuffle.
         head_only: train the classifier alone, on frozen features.
+        head_steps: train the classifier alone in so many steps, the first ones.
+        hidden_rate: learning rate of everything but the classifier, relative to lr.
         depth: classify the features of this depth, and cut the net there; the whole net by default.
         lr: learning rate; halved ten times in the second half.
         epochs: passes over the labelled images.
@@ -143,7 +149,8 @@ class FinetuneOptions(RunDataOptions):
         augment: none, light for random flips and shifts, or hard for crops, colours and more.
         seed: decides which labels, the head's weights and the order of images.
         device: cpu, cuda, or auto.
-        out: the run folder; RUN/finetune-LABELS-sSEED by default.
+        precision: fp32, or bf16 for products in bfloat16: faster on machines with instructions for them.
+        out: the run folder; RUN/finetune-LABELS-sSEED by default, of ridge RUN/ridge-LABELS-sSEED.
         resume: go on with the run in that folder; start anew if there is none.
         checkpoint_steps: steps between checkpoints.
         tensorboard: also write the curves for TensorBoard, into the run folder.
@@ -152,6 +159,8 @@ class FinetuneOptions(RunDataOptions):
     labels: str = "0.1"
     balanced: bool = True
     head_only: bool = False
+    head_steps: int = 0
+    hidden_rate: float = 1.0
     depth: int | None = None
     lr: float = 1e-3
     epochs: int = 20
@@ -162,6 +171,7 @@ class FinetuneOptions(RunDataOptions):
     augment: Augment = "none"
     seed: int = 0
     device: str = "auto"
+    precision: Precision = "fp32"
     out: Path | None = None
     resume: bool = False
     checkpoint_steps: int = 200
@@ -170,6 +180,8 @@ class FinetuneOptions(RunDataOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_budget(self.labels)
+        if self.classifier != "ridge" and (self.pool or self.mirror):
+            raise ValueError("--pool and --mirror are of --classifier ridge: give it, or leave them out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +194,7 @@ class EvaluateOptions(ReadOutOptions, RunDataOptions):
         balanced: as many labels of every class, otherwise a plain shuffle; a fine-tuned net keeps its own.
         seed: decides which labels; by default the run's, and a fine-tuned net keeps its own.
         device: cpu, cuda, or auto.
+        precision: fp32, or bf16 for products in bfloat16: faster on machines with instructions for them.
         batch_size: images a step.
     """
 
@@ -189,6 +202,7 @@ class EvaluateOptions(ReadOutOptions, RunDataOptions):
     balanced: bool | None = None
     seed: int | None = None
     device: str = "auto"
+    precision: Precision = "fp32"
     batch_size: int = 256
 
     def __post_init__(self) -> None:

@@ -40,7 +40,7 @@ def run(options: PretrainOptions, console: Console) -> Path:
         checkpoint.seed_everything(options.seed)
         own = {"forward": options.forward, "rule": rule_name(rules), "whitened": options.whiten}
         net = new_net(options, dataset, statistics(dataset), options.seed, **own)
-        model = place(net.build(), device)
+        model = place(net.build(), device, options.precision)
         check_images(net, model)
         net = replace(net, head=head_of(model, options.head))
         hebb = attach(model, attachable(rules, net.head))

@@ -11,6 +11,7 @@ from fasthebb.models.blocks import (
 )
 from fasthebb.models.deephebb import DeepHebb, deephebb
 from fasthebb.models.order import call_order, trainable_layers
+from fasthebb.models.ready import Program, load
 from fasthebb.models.registry import NETS, build, head_name
 from fasthebb.models.sixlayer import SixLayer, sixlayer
 from fasthebb.models.tenlayer import TenLayer, tenlayer
@@ -24,6 +25,7 @@ __all__ = [
     "VAE",
     "VGG",
     "DeepHebb",
+    "Program",
     "SixLayer",
     "TenLayer",
     "Triangle",
@@ -35,6 +37,7 @@ __all__ = [
     "call_order",
     "deephebb",
     "head_name",
+    "load",
     "sixlayer",
     "tenlayer",
     "trainable_layers",

@@ -36,13 +36,15 @@ class Cut(nn.Module):
         self._layer = layer
         self._entered: list[Tensor] = []
         self._hook = body.get_submodule(layer).register_forward_pre_hook(self._keep, with_kwargs=True)
+        self.flatten = nn.Flatten()
         with torch.no_grad(), eval_mode(body):
             features = self._features(x).shape[1]
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(features, classes, device=x.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.head(self.dropout(self._features(x)))
+        features = self._features(x).to(self.head.weight.dtype)  # another one under autocast
+        scores: Tensor = self.head(self.dropout(features))
         return scores
 
     def run_through(self) -> None:
@@ -56,7 +58,8 @@ class Cut(nn.Module):
     def _features(self, x: Tensor) -> Tensor:
         with contextlib.suppress(_Reached):
             self.body(x)
-        return self._entered.pop().flatten(1)
+        features: Tensor = self.flatten(self._entered.pop())
+        return features
 
     def _keep(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._entered.append([*args, *kwargs.values()][0])

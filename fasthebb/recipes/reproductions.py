@@ -1,6 +1,6 @@
 """Published experiments repeated on a part of their schedule that two cores do, with what is to be expected.
 
-Sources: SoftHebb's net, rates and read-out of Journé, Garcia Rodriguez, Guo, Moraitis 2023 (arXiv 2209.11883); the
+Sources: SoftHebb's net and read-out of Journé, Garcia Rodriguez, Guo, Moraitis 2023 (arXiv 2209.11883); the
 six-layer net, its rules and rates of Lagani, Gennaro, Fassold, Amato 2022 (arXiv 2207.03172) and of their later code.
 """
 
@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fasthebb.finish import Chain, NormRate, fan_in, max_abs
-from fasthebb.rules import HPCA, HardWTA, Rule, SoftHebb, SoftWTA
+from fasthebb.finish import fan_in
+from fasthebb.rules import HPCA, HardWTA, SoftWTA
 from fasthebb.study.expected import Expected
 from fasthebb.study.options import StudyOptions
-
-# By layer: the rate of a unit of length 0 or 2, and 1/temperature.
-SOFTHEBB = {"conv1": (0.08, 1.0), "conv2": (0.005, 0.65), "conv3": (0.01, 0.25)}
+from fasthebb.study.softhebb import softhebb
 
 # Linear probes at conv1 to conv4 of HPCA's six-layer net.
 HPCA_PROBES = (63.4, 65.4, 65.4, 63.6)
@@ -26,16 +24,12 @@ def softhebb_cifar10() -> StudyOptions:
 
     Features are the last layer's 4 × 4 maps as they are, 24 576 values: 6 GB of memory for all images.
     """
-    rules: dict[str, Rule] = {
-        layer: SoftHebb(1 / inverse, finish=Chain((max_abs, NormRate(rate, 0.5))))
-        for layer, (rate, inverse) in SOFTHEBB.items()
-    }
     return StudyOptions(
         recipe="softhebb_cifar10",
         data="cifar10",
         model="deephebb",
         methods=["softhebb"],
-        rules={"softhebb": rules},
+        rules={"softhebb": softhebb()},
         budgets=["1.0"],
         seeds=[0],
         epochs=1,

@@ -1,9 +1,9 @@
-"""What all cells of one seed of a study share, and how a cell is done once and never again."""
+"""What all cells of a method and a seed share in a study, and how a cell is done once and never again."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,22 +21,29 @@ from fasthebb.jobs.net import Net, check_images, head_of, layer_at, write_net
 from fasthebb.jobs.setup import all_but, budget, new_net, set_aside, whitening_of
 from fasthebb.memory import reset_peak
 from fasthebb.study.options import StudyOptions
+from fasthebb.study.variants import Method
 from fasthebb.training import checkpoint
-from fasthebb.training.loop import place
+from fasthebb.training.loop import Progress, place
+from fasthebb.training.precision import Precision
 from fasthebb.training.run import RunFolder
 from fasthebb.training.watch import RunWatcher
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all cells of one seed share: options, data, folder, device, and the seed's labels."""
+    """What all cells of a method and a seed share: options, data, folder, device, and the seed's labels."""
 
-    options: StudyOptions
+    method: Method
     dataset: Dataset
     folder: RunFolder
     device: torch.device
-    net: Net  # of the seed; its forward, twin, rule and whitening are a method's own
+    net: Net  # as `nets_of` has it
     seed: int
+
+    @property
+    def options(self) -> StudyOptions:
+        """The study's, with the method's own in their place."""
+        return self.method.options
 
     @cached_property
     def aside(self) -> Tensor:
@@ -45,21 +52,34 @@ class Bench:
 
     @cached_property
     def images(self) -> Tensor:
-        """Images that pre-training sees, labelled or not."""
-        return all_but(self.aside, len(self.dataset.train))
+        """Images that pre-training sees, labelled or not.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        found, wanted = all_but(self.aside, len(self.dataset.train)), self.options.pretrain_images
+        if wanted is None:
+            return found
+        if wanted > len(found):
+            raise ValueError(f"--pretrain-images {wanted}: there are {len(found)}; give fewer")
+        drawn = torch.randperm(len(found), generator=torch.Generator().manual_seed(self.seed))[:wanted]
+        return found[drawn].sort().values
 
     @cached_property
     def budgets(self) -> dict[int, Tensor]:
-        """Labelled images by their number; a smaller budget is part of a larger one."""
-        chosen = [
-            budget(self.dataset, parse_budget(text), self.aside, seed=self.seed, balanced=self.options.balanced)[0]
-            for text in self.options.budgets
-        ]
+        """Labelled images by their number, of the budgets of the seed; a smaller budget is part of a larger one."""
+        place, measured_by = self.options.seeds.index(self.seed), self.options.budget_seeds
+        wanted = [text for text in self.options.budgets if place < measured_by.get(text, len(self.options.seeds))]
+        chosen = [self._budget(text) for text in wanted]
         return {len(indices): indices for indices in sorted(chosen, key=len)}
 
-    def net_of(self, method: str, **own: Any) -> Net:
-        """The net of a method: the seed's, with what is the method's own, and its whitening."""
-        net = replace(self.net, whitened=method in self.options.whiten, **own)
+    def counts(self, budgets: Sequence[str]) -> list[int]:
+        """How many labels budgets are."""
+        return [len(self._budget(text)) for text in budgets]
+
+    def net_of(self, **own: Any) -> Net:
+        """The net that the method trains, with its whitening; own: fields of `Net`."""
+        net = replace(self.net, whitened=self.method.name in self.options.whiten, **own)
         return replace(net, whitening=self.whitening) if net.whitened else net
 
     @cached_property
@@ -67,10 +87,10 @@ class Bench:
         """That of the images that pre-training sees."""
         return whitening_of(self.net, self.dataset, self.images, self.options, self.folder.console)
 
-    def fresh(self, net: Net) -> nn.Module:
-        """A net with the seed's initial weights, on the device."""
+    def fresh(self, net: Net, precision: Precision | None = None) -> nn.Module:
+        """A net with the seed's initial weights, on the device, calculating as the options say or in `precision`."""
         checkpoint.seed_everything(self.seed)
-        return place(net.build(), self.device)
+        return place(net.build(), self.device, precision or self.options.precision)
 
     def trained(self, net: Net, cell: str) -> nn.Module:
         """A net as a cell trained it."""
@@ -79,16 +99,16 @@ class Bench:
         model.load_state_dict(checkpoint.load(last)["parts"]["model"])
         return model
 
-    def unlabelled(self, net: Net, batch_size: int) -> Loader:
-        """Batches of the images that pre-training sees."""
+    def unlabelled(self, net: Net, batch_size: int, **more: Any) -> Loader:
+        """Batches of the images that pre-training sees; more: arguments of `Loader`."""
         return net.loader(
             self.dataset.train, batch_size, self.device,
-            indices=self.images, seed=self.seed, augment=self.options.pretrain_augment,
+            indices=self.images, seed=self.seed, **({"augment": self.options.pretrain_augment} | more),
         )  # fmt: skip
 
-    def cell(self, name: str) -> Path:
-        """The folder of a cell."""
-        return self.folder.path / "cells" / f"{name}-s{self.seed}"
+    def cell(self, name: str, seed: int | None = None) -> Path:
+        """The folder of a cell, of this seed or another."""
+        return self.folder.path / "cells" / f"{name}-s{self.seed if seed is None else seed}"
 
     def once(self, name: str, measure: Callable[[Path], list[Record]]) -> list[Record]:
         """The records of a cell: read if it is done, measured and written if not."""
@@ -110,17 +130,51 @@ class Bench:
         write_net(path, net)
         return self.folder.watcher(net.plain(), options.checkpoint_steps, path, tensorboard=options.tensorboard)
 
+    def keep(self, path: Path, net: Net, model: nn.Module, seconds: float) -> None:
+        """Make a cell of a net that no stage of its own trained: its checkpoint, and a metric, the seconds."""
+        watcher = self.watcher(path, net)
+        parts = {"model": model}
+        record = {"epoch": 1, "step": 1, "seconds": seconds}
+        if not watcher.restore(parts).step:
+            watcher.epoch(record)
+        watcher.finished(parts, Progress(step=1, seconds=seconds, history=[record]))
 
-def base_net(options: StudyOptions, dataset: Dataset, spread: Any, seed: int) -> Net:
-    """The net of a study before a method makes it its own; `spread` as of `new_net`.
+    def _budget(self, text: str) -> Tensor:
+        wanted, balanced = parse_budget(text), self.options.balanced
+        return budget(self.dataset, wanted, self.aside, seed=self.seed, balanced=balanced)[0]
+
+
+def student_of(net: Net, options: StudyOptions) -> Net:
+    """The net of a student: of its own model and width, of plain images, with the rule of its teacher `net`.
 
     Raises:
-        ValueError: the model cannot be built for these images, or has no such head or depth.
+        ValueError: it cannot be built for these images.
     """
-    net = new_net(options, dataset, spread, seed)
-    model = net.build()
-    check_images(net, model)
-    net = replace(net, head=head_of(model, options.head))
-    for depth in options.finetune_depths:
-        layer_at(net, model, depth)
-    return net
+    own = replace(
+        net, model=options.student_model, width=options.student_width, forward="relu", twin="backprop",
+        whitened=False, whitening=None, classifier="finetune",
+    )  # fmt: skip
+    model = own.build()
+    check_images(own, model)
+    return replace(own, head=head_of(model, None))
+
+
+def nets_of(options: StudyOptions, dataset: Dataset, spread: Any) -> dict[str, Net]:
+    """By method, the net of the first seed before the method makes it its own; `spread` as of `new_net`.
+
+    Raises:
+        ValueError: a model cannot be built for these images, or has no such head or depth.
+    """
+    whole = new_net(options, dataset, spread, options.seeds[0])
+    nets = {}
+    for name in options.methods:
+        wanted = options.method(name).options
+        net = replace(whole, model=wanted.model, width=wanted.width)
+        model = net.build()
+        check_images(net, model)
+        nets[name] = replace(net, head=head_of(model, wanted.head))
+        if wanted.student:
+            student_of(nets[name], wanted)
+        for depth in wanted.finetune_depths:
+            layer_at(nets[name], model, depth)
+    return nets

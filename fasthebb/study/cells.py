@@ -5,7 +5,9 @@
 | pretrain-METHOD-sSEED | trains or fits the hidden layers without labels |
 | frozen-METHOD-sSEED | read-outs of frozen features, every depth, every budget |
 | finetune-METHOD-LABELS-sSEED | trains the pre-trained net on a budget, end to end |
+| teacher-METHOD-sSEED, student-METHOD-LABELS-sSEED | train a fresh net on the probe's scores of all images |
 | scratch-TWIN-LABELS-sSEED | trains a twin of the net on a budget, from initial weights |
+| tune-CELL-LABELS-sSEED | chooses the settings of one of the last two, on the first seed |
 """
 
 from __future__ import annotations
@@ -19,83 +21,94 @@ import torch
 from torch import nn
 
 from fasthebb.evaluation.results import Record
-from fasthebb.hebbian import attach
 from fasthebb.jobs.frozen import frozen
-from fasthebb.jobs.net import Net, cut_at
-from fasthebb.jobs.options import attachable, forward_of, rule_name
-from fasthebb.jobs.results import record
-from fasthebb.jobs.setup import labelled
+from fasthebb.jobs.net import Net
+from fasthebb.jobs.options import forward_of, rule_name
 from fasthebb.memory import peak_bytes
 from fasthebb.models import trainable_layers
 from fasthebb.models.vae import vae
 from fasthebb.study.bench import Bench
-from fasthebb.study.options import PATCHES, title_of
-from fasthebb.training.finetune import accuracies, finetune
-from fasthebb.training.loop import Progress
+from fasthebb.study.ensembles import Scores, probe_of
+from fasthebb.study.options import PATCHES
+from fasthebb.study.prepared import cells_of, prepare, train_by_rules
+from fasthebb.study.students import students
+from fasthebb.study.supervised import supervised
+from fasthebb.training.loop import place
 from fasthebb.training.patches import fit_patches
-from fasthebb.training.pretrain import pretrain
-from fasthebb.training.run import read_metrics
+from fasthebb.training.simclr import pretrain_simclr
 from fasthebb.training.vae import encoder_state, pretrain_vae
 
-READ_OUTS = {"probe": "probe", "knn": "kNN", "svm": "SVM"}  # as results call them
+READ_OUTS = {"knn": "kNN", "knn propagated": "kNN propagated", "svm": "SVM"}  # as results call them
 
 
-def hebbian(bench: Bench, name: str) -> list[Record]:
+def hebbian(bench: Bench) -> list[Record]:
     """Everything measured of a rule: pre-training, then its features frozen and fine-tuned."""
-    options, rules = bench.options, bench.options.rules[name]
-    net = bench.net_of(name, forward=forward_of(rules), rule=rule_name(rules))
+    net = net_of(bench)
 
     def train(path: Path) -> list[Record]:
-        model = bench.fresh(net)
-        hebb = attach(model, attachable(rules, net.head))
+        model = bench.fresh(net, "fp32")
         bench.folder.log(f"seed {bench.seed}: pre-training by {net.rule} on {len(bench.images)} images without labels")
-        pretrain(
-            model,
-            hebb,
-            bench.unlabelled(net, options.batch_size),
-            torch.optim.SGD(hebb.parameters(), lr=options.rates.get(name, options.lr)),
-            epochs=options.epochs,
-            order=options.order,
-            max_steps=options.max_steps,
-            watcher=bench.watcher(path, net),
-        )
+        train_by_rules(bench, net, model, bench.options.epochs, path)
         return []
 
-    bench.once(f"pretrain-{name}", train)
-    return _pretrained(bench, net, name)
+    return _pretrained(bench, net, train)
 
 
-def variational(bench: Bench, name: str) -> list[Record]:
+def variational(bench: Bench) -> list[Record]:
     """Everything measured of a variational auto-encoder's encoder, a backprop twin of the net."""
-    options = bench.options
-    net = bench.net_of(name, twin="backprop")
+    options, net = bench.options, net_of(bench)
 
     def train(path: Path) -> list[Record]:
         model = bench.fresh(net)
         bench.folder.log(f"seed {bench.seed}: pre-training of a VAE on {len(bench.images)} images without labels")
         whole = vae(channels=len(net.mean), image_size=net.image_size, width=net.width, forward=net.forward)
         history = pretrain_vae(
-            whole.to(bench.device),
+            place(whole, bench.device, options.precision),
             bench.unlabelled(net, options.batch_size),
             epochs=options.epochs,
-            lr=options.rates.get(name, options.lr),
+            lr=options.lr,
             max_steps=options.max_steps,
             watcher=bench.folder.watcher(
                 net.plain(), options.checkpoint_steps, path / "vae", tensorboard=options.tensorboard
             ),
         )
         model.load_state_dict(encoder_state(whole), strict=False)
-        _keep(bench, path, net, model, history[-1]["seconds"])
+        bench.keep(path, net, model, history[-1]["seconds"])
         return []
 
-    bench.once(f"pretrain-{name}", train)
-    return _pretrained(bench, net, name)
+    return _pretrained(bench, net, train)
 
 
-def patches(bench: Bench, name: str) -> list[Record]:
+def contrastive(bench: Bench) -> list[Record]:
+    """Everything measured of a backprop twin of the net that SimCLR pre-trained, on augmented images of its own."""
+    options, net = bench.options, net_of(bench)
+    batch_size = options.own.get(bench.method.name, {}).get("batch_size", 256)
+
+    def train(path: Path) -> list[Record]:
+        model = bench.fresh(net)
+        bench.folder.log(f"seed {bench.seed}: pre-training by SimCLR on {len(bench.images)} images without labels")
+        history = pretrain_simclr(
+            model,
+            bench.unlabelled(net, batch_size, augment="contrast", views=2),
+            epochs=options.epochs,
+            lr=options.lr,
+            head=net.head,
+            max_steps=options.max_steps,
+            max_seconds=options.max_seconds,
+            watcher=bench.folder.watcher(
+                net.plain(), options.checkpoint_steps, path / "simclr", tensorboard=options.tensorboard
+            ),
+        )
+        bench.keep(path, net, model, history[-1]["seconds"])
+        return []
+
+    return _pretrained(bench, net, train)
+
+
+def patches(bench: Bench) -> list[Record]:
     """Everything measured of filters in closed form: principal components or means of patches."""
-    net = bench.net_of(name)
-    shown, filters = PATCHES[name]
+    net = net_of(bench)
+    shown, filters = PATCHES[bench.method.base]
 
     def fit(path: Path) -> list[Record]:
         model = bench.fresh(net)
@@ -104,115 +117,85 @@ def patches(bench: Bench, name: str) -> list[Record]:
         history = fit_patches(
             model, hidden, bench.unlabelled(net, 256), filters, seed=bench.seed, show=bench.folder.console.progress
         )
-        _keep(bench, path, net, model, history[-1]["seconds"])
+        bench.keep(path, net, model, history[-1]["seconds"])
         return []
 
-    bench.once(f"pretrain-{name}", fit)
-    return _pretrained(bench, net, name)
+    return _pretrained(bench, net, fit)
 
 
-def random_features(bench: Bench, name: str) -> list[Record]:
+def random_features(bench: Bench) -> list[Record]:
     """Read-outs of the features of initial weights, with batch statistics of the training images."""
-    net = bench.net_of(name)
+    net = net_of(bench)
 
-    def measure(_: Path) -> list[Record]:
+    def measure(path: Path) -> list[Record]:
         model = bench.fresh(net)
         with torch.no_grad():
             model.train()
             for x, _y in bench.unlabelled(net, 256):
                 model(x)
-        return _frozen(bench, net, model, name)
+        return _frozen(bench, net, model, path)
 
-    return bench.once(f"frozen-{name}", measure)
-
-
-def scratch(bench: Bench, name: str) -> list[Record]:
-    """Supervised training from initial weights on every budget, of both twins."""
-    records = []
-    for twin in ("hebbian", "backprop"):
-        net = bench.net_of(name, twin=twin)
-        records += _supervised(bench, net, partial(bench.fresh, net), f"scratch-{twin}", f"scratch ({twin} twin)")
-    return records
+    return bench.once(f"frozen-{bench.method.name}", measure)
 
 
-METHODS: dict[str, Callable[[Bench, str], list[Record]]] = {
+def scratch(bench: Bench) -> list[Record]:
+    """Supervised training from initial weights on every budget, of both twins where they differ."""
+    name, shown = bench.method.name, bench.method.title
+    twins = ("hebbian", "backprop") if bench.options.both_twins else ("backprop",)
+    nets = {twin: bench.net_of(twin=twin) for twin in twins}
+    if len({str(net.build()) for net in nets.values()}) == 1:
+        net = nets["backprop"]
+        records = supervised(bench, net, partial(bench.fresh, net), f"{name}-backprop", shown)
+        return [replace(r, method=shown) for r in records]  # of a study that is older, both twins have a record
+    return [
+        record
+        for twin, net in nets.items()
+        for record in supervised(bench, net, partial(bench.fresh, net), f"{name}-{twin}", f"{shown} ({twin} twin)")
+    ]
+
+
+def net_of(bench: Bench) -> Net:
+    """The net that a method pre-trains; of scratch the backprop twin."""
+    base = bench.method.base
+    rules = bench.options.rules.get(base)
+    if rules is not None:
+        return bench.net_of(forward=forward_of(rules), rule=rule_name(rules))
+    return bench.net_of(twin="backprop" if base in ("scratch", "vae", "simclr") else "hebbian")
+
+
+METHODS: dict[str, Callable[[Bench], list[Record]]] = {
     "random": random_features,
     "scratch": scratch,
     "vae": variational,
+    "simclr": contrastive,
     **dict.fromkeys(PATCHES, patches),
 }
 
 
-def _pretrained(bench: Bench, net: Net, name: str) -> list[Record]:
-    # What a net is worth that the cell pretrain-NAME trained.
-    cell, shown = f"pretrain-{name}", title_of(name)
-    seconds = next(r["seconds"] for r in reversed(list(read_metrics(bench.cell(cell)))))
-    net = replace(net, pretrain_seconds=seconds)
-    records = bench.once(f"frozen-{name}", lambda _: _frozen(bench, net, bench.trained(net, cell), shown))
-    if not bench.options.finetune:
-        return records
-    start = partial(bench.trained, net, cell)
-    return records + _supervised(bench, net, start, f"finetune-{name}", f"{shown} fine-tuned")
+def _pretrained(bench: Bench, net: Net, train: Callable[[Path], list[Record]]) -> list[Record]:
+    # Pre-training, what follows it, and what the net is worth after it.
+    name, shown = bench.method.name, bench.method.title
+    cells = cells_of(bench)
+    bench.once(cells[0], train)
+    net = replace(net, pretrain_seconds=prepare(bench, net))
+    records = bench.once(f"frozen-{name}", lambda path: _frozen(bench, net, bench.trained(net, cells[-1]), path))
+    if bench.options.student:
+        records = records + students(bench, net, cells[-1])
+    if bench.options.finetune:
+        start = partial(bench.trained, net, cells[-1])
+        records = records + supervised(bench, net, start, f"finetune-{name}", f"{shown} fine-tuned")
+    return records
 
 
-def _keep(bench: Bench, path: Path, net: Net, model: nn.Module, seconds: float) -> None:
-    # The checkpoint and the metrics of a net that was trained in another shape, or in no steps.
-    watcher = bench.watcher(path, net)
-    parts = {"model": model}
-    record = {"epoch": 1, "step": 1, "seconds": seconds}
-    if not watcher.restore(parts).step:
-        watcher.epoch(record)
-    watcher.finished(parts, Progress(step=1, seconds=seconds, history=[record]))
-
-
-def _frozen(bench: Bench, net: Net, model: nn.Module, shown: str) -> list[Record]:
+def _frozen(bench: Bench, net: Net, model: nn.Module, path: Path) -> list[Record]:
+    shown, scores = bench.method.title, Scores(probe_of(bench.options))
     if not bench.options.wanted:
         return []
     bench.folder.log(f"seed {bench.seed}: {shown} features, frozen")
     found = frozen(
         net, model, bench.dataset, bench.budgets, bench.seed, bench.device, bench.folder.console, bench.options,
-        batch_size=256,
+        batch_size=256, keep=scores,
     )  # fmt: skip
+    scores.save(path)
     peak = peak_bytes() / 2**20
     return [replace(r, method=f"{shown} {READ_OUTS.get(r.method, r.method)}", peak_memory_mb=peak) for r in found]
-
-
-def _supervised(bench: Bench, net: Net, start: Callable[[], nn.Module], cell: str, method: str) -> list[Record]:
-    # Training on every budget, of the whole net and cut at every depth asked for.
-    records = []
-    for depth in (None, *bench.options.finetune_depths):
-        for labels in bench.budgets:
-            at = "" if depth is None else f"-depth{depth}"
-            records += bench.once(f"{cell}-{labels}{at}", partial(_tuned, bench, net, start, depth, labels, method))
-    return records
-
-
-def _tuned(
-    bench: Bench, net: Net, start: Callable[[], nn.Module], depth: int | None, labels: int, method: str, path: Path
-) -> list[Record]:
-    bench.folder.log(f"seed {bench.seed}: {method}, {labels} labels" + ("" if depth is None else f", depth {depth}"))
-    options, images, model = bench.options, bench.dataset.train, start()
-    if depth is not None:
-        net, model = cut_at(net, model, depth)
-    own = {"labels": str(labels), "label_count": labels, "label_seed": bench.seed, "balanced": options.balanced}
-    net = replace(net, classifier="finetune", **own)  # type: ignore[arg-type]
-    model.get_submodule(net.head).reset_parameters()  # type: ignore[operator]
-    loader = net.loader(
-        images, options.batch_size, bench.device,
-        indices=bench.budgets[labels], seed=bench.seed, augment=options.augment,
-    )  # fmt: skip
-    steps = None if options.finetune_epochs else options.finetune_steps
-    history = finetune(
-        model,
-        loader,
-        epochs=options.finetune_epochs or -(-options.finetune_steps // len(loader)),
-        lr=options.finetune_lr,
-        head=net.head,
-        weight_decay=options.weight_decay,
-        max_steps=steps,
-        watcher=bench.watcher(path, net),
-    )
-    peak = peak_bytes() / 2**20
-    top1, top5 = accuracies(model, net.loader(bench.dataset.test, 256, bench.device, shuffle=False), (1, 5))
-    tested = record(net, method, labels, labelled(bench.dataset), bench.seed, depth, top1, top5)
-    return [replace(tested, finetune_seconds=history[-1]["seconds"], peak_memory_mb=peak)]

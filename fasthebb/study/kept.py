@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,13 @@ from fasthebb.evaluation.usage import layer_units, unit_usage
 from fasthebb.files import atomic_save
 from fasthebb.jobs.frozen import split_queries, spots_of
 from fasthebb.jobs.net import Net
-from fasthebb.jobs.options import attachable, forward_of, rule_name
+from fasthebb.jobs.options import attachable
 from fasthebb.matching import match
 from fasthebb.models import trainable_layers
 from fasthebb.study.bench import Bench
+from fasthebb.study.cells import net_of
 from fasthebb.study.exhibits import Strip
-from fasthebb.study.options import title_of
+from fasthebb.study.prepared import cells_of
 
 PICTURES = "pictures.npz"
 ASKING, NEAR = 6, 8  # images of a strip, and neighbours of each
@@ -44,29 +46,30 @@ ROWS_A_UNIT = 4  # of fewer, any two layers look alike
 Arrays = dict[str, NDArray[Any]]
 
 
-def keep_pictures(bench: Bench, records: list[Record]) -> None:
-    """Write pictures.npz, of the nets of one seed."""
-    kept: Arrays = {"classes": np.array(bench.dataset.classes)}
-    largest = max(bench.budgets)
-    for name in bench.options.methods:
-        if name == "random":
+def keep_pictures(benches: Sequence[Bench], records: list[Record]) -> None:
+    """Write pictures.npz, of the nets of every method of one seed."""
+    kept: Arrays = {"classes": np.array(benches[0].dataset.classes)}
+    for bench in benches:
+        base, shown = bench.method.base, bench.method.title
+        if base == "random" or not bench.budgets:
             continue
-        if name == "scratch":
-            net, shown = bench.net_of(name, twin="backprop"), f"scratch, {count(largest)} labels"
-            model = bench.trained(net, f"scratch-backprop-{largest}")
+        net = net_of(bench)
+        if base == "scratch":
+            shown = f"{shown}, {count(max(bench.budgets))} labels"
+            model = _tuned(bench, net)
             kept |= _filters(shown, model) | _confusion(bench, net, model, shown)
             continue
-        net, shown = _net(bench, name), title_of(name)
-        model = bench.trained(net, f"pretrain-{name}")
+        model = bench.trained(net, cells_of(bench)[-1])
         kept |= _filters(shown, model)
         if bench.options.knn:
             kept |= _strips(bench, net, model, shown, records)
-        if name in bench.options.rules:
-            kept |= _usage(bench, net, model, name) | _units(bench, net, model, name)
+        if base in bench.options.rules:
+            kept |= _usage(bench, net, model) | _units(bench, net, model, _like(bench, benches))
         if bench.options.finetune:
-            tuned = bench.trained(net, f"finetune-{name}-{largest}")
-            kept |= _confusion(bench, net, tuned, f"{shown} fine-tuned, {count(largest)} labels")
-    atomic_save(bench.folder.path / PICTURES, lambda file: np.savez(file, allow_pickle=False, **kept))
+            kept |= _confusion(
+                bench, net, _tuned(bench, net), f"{shown} fine-tuned, {count(max(bench.budgets))} labels"
+            )
+    atomic_save(benches[0].folder.path / PICTURES, lambda file: np.savez(file, allow_pickle=False, **kept))
 
 
 def pictures(folder: Path, kind: str) -> Arrays:
@@ -85,12 +88,19 @@ def strips(folder: Path) -> dict[str, Strip]:
     return {name: Strip(**{part: arrays[f"{name}/{part}"] for part in Strip._fields}) for name in names}
 
 
-def _net(bench: Bench, name: str) -> Net:
-    # The net that a method trains.
-    rules = bench.options.rules.get(name)
-    if rules is None:
-        return bench.net_of(name, twin="backprop" if name == "vae" else "hebbian")
-    return bench.net_of(name, forward=forward_of(rules), rule=rule_name(rules))
+def _tuned(bench: Bench, net: Net) -> nn.Module:
+    # The net trained end to end on the most labels; of scratch the backprop twin.
+    name = bench.method.name
+    cell = f"{name}-backprop" if bench.method.base == "scratch" else f"finetune-{name}"
+    return bench.trained(net, f"{cell}-{max(bench.budgets)}")
+
+
+def _like(bench: Bench, benches: Sequence[Bench]) -> Bench | None:
+    # The first method from scratch that trains the same net; none if there is none.
+    def wanted(other: Bench) -> tuple[str, float]:
+        return other.options.model, other.options.width
+
+    return next((one for one in benches if one.method.base == "scratch" and wanted(one) == wanted(bench)), None)
 
 
 def _filters(shown: str, model: nn.Module) -> Arrays:
@@ -99,28 +109,29 @@ def _filters(shown: str, model: nn.Module) -> Arrays:
     return {f"filters/{shown}": first.detach().cpu().numpy()} if first.ndim == 4 else {}
 
 
-def _usage(bench: Bench, net: Net, model: nn.Module, name: str) -> Arrays:
+def _usage(bench: Bench, net: Net, model: nn.Module) -> Arrays:
     # How the units that a rule trained share the images of the training set.
     images = _images(bench, net)
-    learnt = match(model, attachable(bench.options.rules[name], net.head))
+    learnt = match(model, attachable(bench.options.rules[bench.method.base], net.head))
     shares = unit_usage(model, {layer.name: layer.rule for layer in learnt}, images)
-    return {f"usage/{title_of(name)}/{layer}": share.cpu().numpy() for layer, share in shares.items()}
+    return {f"usage/{bench.method.title}/{layer}": share.cpu().numpy() for layer, share in shares.items()}
 
 
-def _units(bench: Bench, net: Net, model: nn.Module, name: str) -> Arrays:
+def _units(bench: Bench, net: Net, model: nn.Module, scratch: Bench | None) -> Arrays:
     # What became of the units of every hidden layer, and how like those of the net trained on all labels they are.
     layers = [layer for layer in trainable_layers(model) if layer != net.head]
     found, activity = layer_units(model, layers, _images(bench, net))
     others: dict[str, Tensor] = {}
-    if "scratch" in bench.options.methods:
-        twin = bench.net_of("scratch", twin="backprop")
-        scratch = bench.trained(twin, f"scratch-backprop-{max(bench.budgets)}")
-        _, others = layer_units(scratch, layers, _images(bench, twin))
+    if scratch is not None:
+        twin = net_of(scratch)
+        _, others = layer_units(_tuned(scratch, twin), layers, _images(scratch, twin))
     likeness = {
         layer: float(cka(rows, others[layer])) if others and len(rows) >= ROWS_A_UNIT * rows.shape[1] else math.nan
         for layer, rows in activity.items()
     }
-    return {f"units/{name.upper()}/{layer}": np.array([*units, likeness[layer]]) for layer, units in found.items()}
+    return {
+        f"units/{bench.method.title}/{layer}": np.array([*units, likeness[layer]]) for layer, units in found.items()
+    }
 
 
 def _images(bench: Bench, net: Net) -> Tensor:

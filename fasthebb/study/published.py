@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fasthebb.evaluation.results import Summary, count, load, summarise
+from fasthebb.evaluation.results import Summary, count, load, load_tuning, summarise
 from fasthebb.files import atomic_write
 from fasthebb.study.expected import Expected
 from fasthebb.study.figures import accuracy_against_labels
+from fasthebb.study.options import differences
 from fasthebb.study.runner import main_table
+from fasthebb.study.tuning import HOW, choice_table
 from fasthebb.study.verdict import headline, shown
 from fasthebb.training.run import read_config
 
@@ -29,6 +31,8 @@ def publish_study(folder: Path, path: Path, note: str | None = None) -> None:
         "The picture has each method's best read-out. Top-1 accuracy in percent, mean ± 95 % t-interval over seeds:",
         _markdown(*main_table(rows)),
         *_by_depth(every, min),
+        *_differing(read_config(folder)),
+        *_chosen(folder),
         _machine(environment),
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +116,16 @@ def _by_depth(rows: Sequence[Summary], pick: Callable[[Iterable[int]], int]) -> 
         f"Linear probes by depth, {labels} labels:",
         _markdown(["top-1 %", *(f"depth {depth}" for depth in depths)], table),
     ]
+
+
+def _differing(config: Mapping[str, Any]) -> list[str]:
+    table = [list(row) for row in differences(config)]
+    return ["Methods with options of their own:", _markdown(["method", "its own"], table)] if table else []
+
+
+def _chosen(folder: Path) -> list[str]:
+    tuning = load_tuning(folder)
+    return [HOW, _markdown(*choice_table(tuning, "**{}**"))] if tuning else []
 
 
 def _plural(number: int, thing: str) -> str:

@@ -17,6 +17,7 @@ from fasthebb.study.canvas import require_matplotlib
 from fasthebb.study.exhibits import Strip
 from fasthebb.study.families import line_up
 from fasthebb.study.page import blocks, contents, document, escape, note, prose, section, table
+from fasthebb.study.tuning import HOW, choice_table
 from fasthebb.study.verdict import headline, retrieves, shown
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -36,6 +37,8 @@ def write_report(
     classes: Sequence[str] = (),
     strips: Mapping[str, Strip] = NOTHING,
     units: Mapping[str, NDArray[Any]] = NOTHING,
+    tuning: Sequence[Mapping[str, Any]] = (),
+    differences: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Write `report.html`, complete in itself, into the folder and return its path.
 
@@ -43,7 +46,8 @@ def write_report(
     `usage`: by layer or "run/layer", each unit's share of wins or mean activity [C]; `environment`: what the study ran
     on; `commands`: shell lines that repeat it; `confusion`: by method, counts of test images [C, C], rows true;
     `classes`: their names; `strips`: by method, images and those nearest to them; `units`: by
-    "run/layer", a `LayerUnits` and a CKA [7]. Any of them may be empty.
+    "run/layer", a `LayerUnits` and a CKA [7]; `tuning`: how settings were chosen, as results.json has it;
+    `differences`: methods and what is their own. Any of them may be empty.
     Without matplotlib the page has every table and says how to get the figures. Raises `ValueError` if the records are
     of several data sets, or a confusion matrix fits no classes.
     """
@@ -56,10 +60,10 @@ def write_report(
     methods = [name for name, _ in families]
     missing = _missing()
     drawn = not missing
-    reference, differences = sections.against_reference(records, rows)
+    reference, gaps = sections.against_reference(records, rows)
     parts = {
         "Accuracy by number of labels": sections.accuracy(records, rows, families, drawn=drawn),
-        reference: differences,
+        reference: gaps,
         "Depth by depth": sections.depths(rows, families, drawn=drawn),
         "Cost": sections.cost(rows, families, drawn=drawn),
         "Confusion": exhibits.confusion(confusion, classes),
@@ -67,6 +71,10 @@ def write_report(
         "First-layer filters": exhibits.filters(filters),
         "Unit usage and winner entropy": blocks(exhibits.usage(usage, methods, drawn=drawn), exhibits.units(units)),
         "Training": exhibits.curves(curves, methods) if drawn else "",
+        "Methods that differ": table(
+            "Methods that differ", [], [[prose(name), escape(words)] for name, words in differences], kind="facts"
+        ),
+        "Settings chosen": _chosen(tuning),
         "Environment": table("Environment", [], _facts(environment), kind="facts"),
         "To reproduce": f"<pre><code>{escape(chr(10).join(commands))}</code></pre>" if commands else "",
     }
@@ -83,6 +91,12 @@ def write_report(
     page = document(title, [header, *(section(heading, part) for heading, part in kept.items())])
     atomic_write(folder / "report.html", page)
     return folder / "report.html"
+
+
+def _chosen(tuning: Sequence[Mapping[str, Any]]) -> str:
+    head, lines = choice_table(tuning, "<b>{}</b>")
+    words = [[prose(name), *cells] for name, *cells in lines]
+    return blocks(table("Settings chosen", list(map(escape, head)), words), note(HOW)) if tuning else ""
 
 
 def _missing() -> str:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from fasthebb.console import Console
 from fasthebb.environment import hardware
-from fasthebb.evaluation.results import Record, Summary, load, save, summarise
+from fasthebb.evaluation.results import Record, Summary, load, load_tuning, save, summarise
 from fasthebb.jobs.setup import load_as_given, statistics
 from fasthebb.options import plain
-from fasthebb.study.bench import Bench, base_net
+from fasthebb.study.bench import Bench, nets_of
 from fasthebb.study.cells import METHODS, hebbian
+from fasthebb.study.choose import decided
+from fasthebb.study.ensembles import ensembles
 from fasthebb.study.kept import PICTURES, keep_pictures, pictures, strips
-from fasthebb.study.options import StudyOptions, title_of
+from fasthebb.study.options import StudyOptions, differences, title_of
 from fasthebb.study.report import write_report
+from fasthebb.study.tuning import choices, tuned_budgets
 from fasthebb.study.verdict import headline, shown
 from fasthebb.training.loop import device_of
 from fasthebb.training.run import RunFolder, read_config, read_metrics
@@ -30,7 +35,11 @@ def run(options: StudyOptions, console: Console) -> Path:
         Interrupted: a signal came; the study resumes with the cells that are left.
     """
     device = device_of(options.device)
-    with RunFolder(options.out, plain(options), resume=options.resume, console=console) as folder:
+    options, reasons = decided(options, console)
+    defaults = plain(StudyOptions())
+    with RunFolder(options.out, plain(options), defaults=defaults, resume=options.resume, console=console) as folder:
+        for reason in reasons:
+            folder.log(reason)
         report = folder.path / "report.html"
         done = (folder.path / PICTURES).exists()
         if done:
@@ -48,20 +57,29 @@ def run(options: StudyOptions, console: Console) -> Path:
 
 def _measure(options: StudyOptions, folder: RunFolder, device: torch.device) -> None:
     dataset = load_as_given(options, folder.console)
+    if options.classes is not None:
+        dataset = dataset.of_classes(options.classes)
     folder.check_data(dataset.name, dataset.fingerprint)
-    spread = statistics(dataset)
-    nets = {seed: base_net(options, dataset, spread, seed) for seed in options.seeds}
-    benches = [Bench(options, dataset, folder, device, net, seed) for seed, net in nets.items()]
-    for bench in benches:
-        _ = bench.budgets  # one that does not fit fails before anything is trained
+    nets = nets_of(options, dataset, statistics(dataset))
+    benches = {
+        seed: [
+            Bench(options.method(name), dataset, folder, device, replace(net, seed=seed), seed)
+            for name, net in nets.items()
+        ]
+        for seed in options.seeds
+    }
+    for bench in chain.from_iterable(benches.values()):
+        _ = bench.budgets, bench.images, tuned_budgets(bench)  # what does not fit fails before anything is trained
     folder.write_config()
     records: list[Record] = []
-    for bench in benches:
-        for method in options.methods:
-            records += METHODS.get(method, hebbian)(bench, method)
-            save(folder.path, records, hardware())
+    for methods in benches.values():
+        for bench in (bench for bench in methods if bench.budgets):
+            records += METHODS.get(bench.method.base, hebbian)(bench)
+            save(folder.path, records, hardware(), choices(folder.path, options.seeds[0]))
+        records += ensembles(methods, records)
+    save(folder.path, records, hardware(), choices(folder.path, options.seeds[0]))
     first = [r for r in records if r.seed == options.seeds[0]]
-    keep_pictures(benches[0], first)
+    keep_pictures(benches[options.seeds[0]], first)
 
 
 def show(records: list[Record], console: Console) -> None:
@@ -92,7 +110,8 @@ def rebuild(folder: Path) -> Path:
     if not records:
         raise ValueError(f"{folder} has no results yet; let the study finish a method first")
     first_seed = config["seeds"][0]
-    cells = {title_of(name): folder / "cells" / f"pretrain-{name}-s{first_seed}" for name in config["methods"]}
+    own = config.get("own", {})  # older studies have none
+    cells = {title_of(name, own): folder / "cells" / f"pretrain-{name}-s{first_seed}" for name in config["methods"]}
     curves = {title: list(read_metrics(cell)) for title, cell in cells.items()}
     command = ["fasthebb", "study", "--config", str(folder / "config.yaml"), "--out", f"{folder}-again"]
     return write_report(
@@ -106,6 +125,8 @@ def rebuild(folder: Path) -> Path:
         confusion=pictures(folder, "confusion"),
         classes=[str(name) for name in pictures(folder, "classes").get("", [])],
         strips=strips(folder),
+        tuning=load_tuning(folder),
+        differences=differences(config),
         environment={**environment, "model": config["model"], "width": config["width"], "seeds": config["seeds"]},
         commands=[shlex.join(command)],
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ def finetune(
     lr: float,
     head_only: bool = False,
     head: str | None = None,
+    head_steps: int = 0,
+    hidden_rate: float = 1.0,
     weight_decay: float = 0.0,
     momentum: float = 0.9,
     max_steps: int | None = None,
@@ -38,9 +40,12 @@ def finetune(
 
     Args:
         model: on the device to train on.
-        loader: gives (x, labels) of the label budget, and of nothing else.
+        loader: gives (x, labels) of the label budget, and of nothing else; labels are int64 [B], or each image's
+            shares of the classes, [B, classes].
         head_only: train the head on frozen features: everything else stays in eval mode.
         head: name of the classifying layer; the last Linear by default.
+        head_steps: the first steps, in which the head is trained alone, as with head_only.
+        hidden_rate: the learning rate of everything but the head, relative to `lr`.
         max_steps: end after so many steps.
         validation: batches measured after every epoch, for the curves; nothing is ever selected on them.
         hebb: the model's handle, from `fasthebb.attach`; the labels of a batch are its signal.
@@ -50,20 +55,24 @@ def finetune(
         One record an epoch: epoch, step, seconds, lr, loss, accuracy and, with validation, val_accuracy, in percent.
 
     Raises:
-        ValueError: no such head, nothing to train on, or a weight for rules without a handle.
+        ValueError: no such head, nothing to train on, a negative number, a weight for rules without a handle, or rules
+            that could not listen in the first steps.
         FloatingPointError: the loss is not finite.
     """
-    if local and hebb is None:
-        raise ValueError(f"local={local}: there are no rules to weigh; give the handle that attach() returned as hebb")
+    _check(head_steps, hidden_rate, hebb, local)
     device = next(model.parameters()).device
     plan = Plan(len(loader), epochs, max_steps)
-    head = head or head_name(model)
-    trained = _trained(model, head, head_only)
-    optimizer = torch.optim.SGD(trained, lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay)
+    parts = _Parts(model, head or head_name(model), plan.total if head_only else head_steps)
+    groups = parts.groups(head_only, hidden_rate)
+    optimizer = torch.optim.SGD(
+        [{"params": parameters} for parameters, _ in groups],
+        lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay,
+    )  # fmt: skip
 
     def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float | Tensor]:
-        for group in optimizer.param_groups:
-            group["lr"] = lr * schedule(number, plan.total)
+        parts.turn(number)
+        for group, (_, rate) in zip(optimizer.param_groups, groups):
+            group["lr"] = lr * rate * schedule(number, plan.total)
         x, labels = x.to(device), labels.to(device)
         optimizer.zero_grad()
         if hebb is not None:
@@ -72,17 +81,14 @@ def finetune(
             scores = model(x)
             loss = F.cross_entropy(scores, labels)
         if not torch.isfinite(loss):
-            first = broken_layer(model.state_dict())
-            raise FloatingPointError(
-                f"The loss is {loss.item()} in step {number + 1}, from layer {head if first is None else first!r} on: "
-                f"lower the learning rate {lr}, or check the images"
-            )
+            raise diverged(model, loss, number, lr, parts.head)
         loss.backward()  # type: ignore[no-untyped-call]
         if hebb is not None:
             hebb.write_grad(local=local, gradient=1.0)
             hebb.signal = None
         optimizer.step()
-        return {"loss": loss.detach(), "accuracy": (scores.argmax(1) == labels).float().mean() * 100}
+        known = labels if labels.ndim == 1 else labels.argmax(1)
+        return {"loss": loss.detach(), "accuracy": (scores.argmax(1) == known).float().mean() * 100}
 
     def after_epoch(number: int) -> dict[str, float]:
         if hebb is not None:
@@ -90,17 +96,25 @@ def finetune(
         record = {"lr": lr * schedule(number, plan.total)}
         if validation is not None:
             record["val_accuracy"] = accuracy(model, validation)
-            _mode(model, head, head_only)
+            parts.turn(number)
         return record
 
-    _mode(model, head, head_only)
-    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
+    kept: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
     if hebb is not None:
-        parts["hebb"] = hebb
-    with _frozen([p for p in model.parameters() if p.requires_grad and not any(p is t for t in trained)]):
+        kept["hebb"] = hebb
+    with parts:
         return train(
-            loader, plan, step, parts=parts, after_epoch=after_epoch, watcher=watcher, description="finetune"
+            loader, plan, step, parts=kept, after_epoch=after_epoch, watcher=watcher, description="finetune"
         ).history
+
+
+def diverged(model: nn.Module, loss: Tensor, number: int, lr: float, head: str) -> FloatingPointError:
+    """What to tell a user of a loss that is not finite in a step counted from 0."""
+    first = broken_layer(model.state_dict())
+    return FloatingPointError(
+        f"The loss is {loss.item()} in step {number + 1}, from layer {head if first is None else first!r} on: "
+        f"lower the learning rate {lr}, or check the images"
+    )
 
 
 def schedule(number: int, total: int) -> float:
@@ -141,26 +155,50 @@ def accuracies(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], ks: tu
     return (100 * hits / images).tolist()
 
 
-def _trained(model: nn.Module, head: str, head_only: bool) -> list[nn.Parameter]:
-    modules = dict(model.named_modules())
-    if head not in modules:
-        raise ValueError(f"The model has no layer {head!r} to be its head; it has {', '.join(filter(None, modules))}")
-    return list(modules[head].parameters() if head_only else model.parameters())
+def _check(head_steps: int, hidden_rate: float, hebb: Hebbian | None, local: float) -> None:
+    if local and hebb is None:
+        raise ValueError(f"local={local}: there are no rules to weigh; give the handle that attach() returned as hebb")
+    if head_steps < 0 or not 0 <= hidden_rate < math.inf:
+        raise ValueError(f"head_steps={head_steps}, hidden_rate={hidden_rate}: give numbers of 0 or more")
+    if head_steps and hebb is not None:
+        raise ValueError(f"head_steps={head_steps}: rules listen from the first step on; leave head_steps or hebb out")
 
 
-@contextlib.contextmanager
-def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
-    # No gradient is computed for these, so none for the layers that they are of.
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
+class _Parts:
+    """The head of a model and the rest, which is frozen in the first steps, while the context lasts.
+
+    Nothing is computed for what is frozen: it has no gradient, and is in eval mode.
+    """
+
+    def __init__(self, model: nn.Module, head: str, alone: int) -> None:
+        modules = dict(model.named_modules())
+        if head not in modules:
+            there = ", ".join(filter(None, modules))
+            raise ValueError(f"The model has no layer {head!r} to be its head; it has {there}")
+        self.head = head
+        self._model, self._head, self._alone = model, modules[head], alone
+        self._hidden = [p for p in model.parameters() if not any(p is own for own in modules[head].parameters())]
+        self._frozen = [p for p in self._hidden if p.requires_grad]  # in the first steps
+
+    def groups(self, head_only: bool, hidden_rate: float) -> list[tuple[list[nn.Parameter], float]]:
+        """Parameters to train, and their learning rates relative to the head's."""
+        if head_only:
+            return [(list(self._head.parameters()), 1.0)]
+        if hidden_rate == 1:
+            return [(list(self._model.parameters()), 1.0)]
+        return [(self._hidden, hidden_rate), (list(self._head.parameters()), 1.0)]
+
+    def turn(self, number: int) -> None:
+        """Be as a step, counted from 0, needs it."""
+        alone = number < self._alone
+        self._model.train(not alone)
+        self._head.train()
+        for parameter in self._frozen:
+            parameter.requires_grad_(not alone)
+
+    def __enter__(self) -> None:
+        self.turn(0)
+
+    def __exit__(self, *_: object) -> None:
+        for parameter in self._frozen:
             parameter.requires_grad_(True)
-
-
-def _mode(model: nn.Module, head: str, head_only: bool) -> None:
-    model.train(not head_only)
-    if head_only:
-        model.get_submodule(head).train()

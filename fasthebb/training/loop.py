@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from fasthebb.training.precision import AnyModule, Precision, calculate_in
 
 History = list[dict[str, float]]
 Batch = tuple[Tensor, Tensor]
@@ -102,6 +104,7 @@ def train(
     *,
     parts: Mapping[str, Stateful],
     after_epoch: Callable[[int], Mapping[str, float]] | None = None,
+    over: Callable[[Progress], bool] | None = None,
     watcher: Watcher | None = None,
     description: str = "train",
 ) -> Progress:
@@ -111,11 +114,13 @@ def train(
         loader: gives (x, labels); with `batches(epoch, start)` it can resume inside an epoch.
         parts: what a checkpoint holds, by name.
         after_epoch: more entries for the record of the epoch that ended with a given step.
+        over: asked before the first step and after every one, whether the stage ends early.
     """
     watcher = watcher or Watcher()
     progress = watcher.restore(parts)
     batches = _batches(loader, plan, progress.step)
-    for number in watcher.steps(range(progress.step, plan.total), description):
+    ended = over is not None and over(progress)
+    for number in watcher.steps(range(progress.step, progress.step if ended else plan.total), description):
         x, labels = next(batches)
         began = time.perf_counter()
         for name, value in step(number, x, labels).items():
@@ -125,11 +130,14 @@ def train(
             torch.cuda.synchronize()  # or the clock would not see what is still under way
         progress.seconds += time.perf_counter() - began
         progress.step = number + 1
-        if plan.ends_epoch(number):
+        ended = over is not None and over(progress)
+        if ended or plan.ends_epoch(number):
             progress.history.append(_record(plan, number, progress, after_epoch))
             progress.sums = {}
             watcher.epoch(progress.history[-1])
         watcher.stepped(parts, progress)
+        if ended:
+            break
     watcher.finished(parts, progress)
     return progress
 
@@ -187,6 +195,7 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def place(model: nn.Module, device: torch.device) -> nn.Module:
+def place(model: AnyModule, device: torch.device, precision: Precision = "fp32") -> AnyModule:
     """The model on a device, its convolutions channels-last: faster there and on CPUs, and the same numbers."""
-    return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return calculate_in(model, precision)

@@ -15,12 +15,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from fasthebb.layers import Conv, units_of
 from fasthebb.models.order import call_order, eval_mode
 from fasthebb.training.forward import Forward, entering, modules_before
 from fasthebb.training.loop import History
+from fasthebb.training.norms import batch_norms, settle
 
 CHUNK = 4096  # patches whose covariance is summed at a time
 
@@ -117,7 +117,7 @@ def fit_patches(
     images = _Images(loader, device)
     modules = _in_order(model, layers, images.sample)
     order = list(modules)
-    unsettled = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    unsettled = batch_norms(model)
     generator = torch.Generator().manual_seed(seed)
     history: History = []
     began = time.perf_counter()
@@ -125,7 +125,7 @@ def fit_patches(
         for number, layer in enumerate(order if show is None else show(order, "patches"), start=1):
             before = set(modules_before(model, layer, images.sample))
             with entering(model, layer) as enter:
-                _settle([norm for norm in unsettled if norm in before], images, enter)
+                settle([norm for norm in unsettled if norm in before], images, enter)
                 found = _sample(modules[layer], enter, images, patches, generator)
             if not found.isfinite().all():
                 raise FloatingPointError(f"The patches that enter layer {layer!r} are not finite: check the images")
@@ -134,7 +134,7 @@ def fit_patches(
             seconds = time.perf_counter() - began
             history.append({"epoch": number, "step": number, "seconds": seconds, "patches": found.shape[1]})
         forward = Forward(model, order[-1:], order, images.sample)
-        _settle(unsettled, images, forward)
+        settle(unsettled, images, forward)
         forward.close()
     history[-1]["seconds"] = time.perf_counter() - began
     return history
@@ -177,22 +177,6 @@ def _in_order(model: nn.Module, layers: Sequence[str], sample: Tensor) -> dict[s
     return {layer: found[layer] for layer in order}
 
 
-def _settle(norms: Sequence[_BatchNorm], images: _Images, forward: Callable[[Tensor], object]) -> None:
-    # Give batch norms the mean over all batches of each batch's statistics.
-    momenta = [norm.momentum for norm in norms]
-    try:
-        for norm in norms:
-            norm.train()
-        for number, x in enumerate(images if norms else (), start=1):
-            for norm in norms:
-                norm.momentum = 1 / number
-            forward(x)
-    finally:
-        for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum
-            norm.eval()
-
-
 def _sample(
     module: nn.Linear | Conv,
     enter: Callable[[Tensor], Tensor],
@@ -202,7 +186,7 @@ def _sample(
 ) -> Tensor:
     # Patches drawn from all images and locations, group by group, [G, M, K]; all of them if there are no more.
     dims = 1 if isinstance(module, nn.Linear) else len(module.kernel_size)
-    each = math.prod(_windows(module, enter(images.sample)).shape[1 : 1 + dims])
+    each = math.prod(windows_of(module, enter(images.sample)).shape[1 : 1 + dims])
     total = images.count * each
     if patches < total:
         draws = torch.randint(total, (patches,), generator=generator).sort().values
@@ -212,7 +196,7 @@ def _sample(
     for x in images:
         begin, end = torch.searchsorted(draws, torch.tensor([first, first + len(x) * each])).tolist()
         if begin < end:
-            windows = _windows(module, enter(x))
+            windows = windows_of(module, enter(x))
             here = (draws[begin:end] - first).to(x.device)
             found.append(windows[torch.unravel_index(here, windows.shape[: 1 + dims])])
         first += len(x) * each
@@ -220,8 +204,8 @@ def _sample(
     return torch.cat(found).reshape(-1, groups, fan_in).transpose(0, 1)
 
 
-def _windows(module: nn.Linear | Conv, x: Tensor) -> Tensor:
-    # Every patch of an input: [N, L, K] of a Linear layer, [N, *S, Cin, *k] of a convolution; views of x.
+def windows_of(module: nn.Linear | Conv, x: Tensor) -> Tensor:
+    """Every patch of an input: [N, L, K] of a Linear layer, [N, *S, Cin, *k] of a convolution; views of x."""
     if isinstance(module, nn.Linear):
         return x.reshape(len(x), -1, x.shape[-1])
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode

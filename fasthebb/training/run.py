@@ -19,6 +19,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -39,12 +40,15 @@ WRITTEN = (
     ".lock", "config.yaml", "data.json", "model.json", "whitening.safetensors", "metrics.jsonl", "train.log",
     "checkpoints/last.pt",
     "cells/*/model.json", "cells/*/whitening.safetensors", "cells/*/metrics.jsonl", "cells/*/checkpoints/last.pt",
+    "cells/*/scores.safetensors", "cells/*/teacher.safetensors",
     "tensorboard/events.*", "cells/*/tensorboard/events.*", "cells/*/vae/tensorboard/events.*",
     "cells/*/vae/metrics.jsonl", "cells/*/vae/checkpoints/last.pt",
+    "cells/*/simclr/tensorboard/events.*", "cells/*/simclr/metrics.jsonl", "cells/*/simclr/checkpoints/last.pt",
 )  # fmt: skip
 FOLDERS = (
     "tensorboard", "cells/*/tensorboard", "cells/*/vae/tensorboard", "cells/*/vae/checkpoints",
-    "cells/*/vae", "cells/*/checkpoints", "cells/*", "cells", "checkpoints",
+    "cells/*/vae", "cells/*/simclr/tensorboard", "cells/*/simclr/checkpoints", "cells/*/simclr", "cells/*/checkpoints",
+    "cells/*", "cells", "checkpoints",
 )  # fmt: skip
 
 
@@ -58,6 +62,7 @@ class RunFolder:
         options: the command's options, as plain values.
         resume: go on where an earlier run of the same options ended, or start anew if there was none.
         console: who talks to the user.
+        defaults: what an option was before the command had it; by default such a run is of another command.
 
     Attributes:
         begun: whether there is something worth keeping: a step was done.
@@ -67,8 +72,17 @@ class RunFolder:
         ValueError: the folder holds a run and `resume` is off, holds one of other options, or is something else.
     """
 
-    def __init__(self, path: Path, options: Mapping[str, Any], *, resume: bool, console: Console) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: Mapping[str, Any],
+        *,
+        resume: bool,
+        console: Console,
+        defaults: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.path, self.console = path, console
+        self._defaults = dict(defaults)
         self.options = dict(options)
         self.begun = False
         self.stop = Stop()
@@ -141,6 +155,8 @@ class RunFolder:
                 )
             return
         there = read_config(self.path)
+        if there.keys() <= self.options.keys():  # else it is no older version of this command
+            there = {**self._defaults, **there}
         if not self.options.keys() <= there.keys():
             raise ValueError(f"{self.path} holds a run of another command or version of fasthebb; name another folder")
         changed = [key for key in self.options if key not in FREE and not _same(self.options[key], there[key])]

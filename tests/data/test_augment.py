@@ -1,8 +1,9 @@
-"""Augmentation: each part of "hard" alone, on images that tell what happened to them."""
+"""Augmentation: each part of "hard" and "contrast" alone, on images that tell what happened to them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,18 +14,22 @@ from fasthebb.data.augment import AUGMENTATIONS, LUMA, augmented
 
 NEUTRAL = {
     "CROP_AREA": (1.0, 1.0), "CROP_RATIO": (1.0, 1.0), "ANGLE": 0.0, "JITTER": (1.0, 1.0),
-    "HUE": 0.0, "GREY": 0.0, "ERASE": 0.0,
+    "HUE": 0.0, "GREY": 0.0, "ERASE": 0.0, "CONTRAST_AREA": (1.0, 1.0), "CONTRAST_GREY": 0.0,
 }  # fmt: skip
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *parts: str) -> None:
-    """Switch every part of "hard" off but these and the flip."""
+    """Switch every part off but these and the flip."""
     for name in NEUTRAL.keys() - set(parts):
         monkeypatch.setattr(augment, name, NEUTRAL[name])
 
 
 def hard(pixels: Tensor, seed: int = 0) -> Tensor:
     return augmented("hard", pixels, Generator().manual_seed(seed))
+
+
+def contrast(pixels: Tensor, seed: int = 0) -> Tensor:
+    return augmented("contrast", pixels, Generator().manual_seed(seed))
 
 
 def noise(count: int, channels: int, height: int, width: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -38,11 +43,17 @@ def places(count: int, height: int, width: int) -> Tensor:
     return torch.stack([x.expand(height, width), y[:, None].expand(height, width)]).expand(count, -1, -1, -1)
 
 
-def maps(monkeypatch: pytest.MonkeyPatch, *parts: str, height: int = 33, width: int = 33) -> tuple[Tensor, Tensor]:
+def maps(
+    monkeypatch: pytest.MonkeyPatch,
+    *parts: str,
+    height: int = 33,
+    width: int = 33,
+    change: Callable[[Tensor], Tensor] = hard,
+) -> tuple[Tensor, Tensor]:
     """Of 600 moved images, how far one pixel right and one down take in the old image, in pixels, [600, 2, 2] with
     columns for the two steps, and the centre [600, 2], in shares of the image."""
     only(monkeypatch, *parts)
-    moved = hard(places(600, height, width))
+    moved = change(places(600, height, width))
     i, j = height // 2, width // 2
     right = (moved[:, :, i, j + 1] - moved[:, :, i, j - 1]) / 2
     below = (moved[:, :, i + 1, j] - moved[:, :, i - 1, j]) / 2
@@ -80,10 +91,11 @@ def test_images_of_a_batch_differ() -> None:
     assert len({image.numpy().tobytes() for image in moved}) == 20
 
 
-def test_without_its_parts_hard_is_a_flip(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("change", [hard, contrast])
+def test_without_its_parts_it_is_a_flip(monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
     only(monkeypatch)
     pixels = noise(400, 3, 8, 6)
-    moved = hard(pixels)
+    moved = change(pixels)
     same, flipped = ((moved - other).abs().amax((1, 2, 3)) < 1e-5 for other in (pixels, pixels.flip(3)))
     assert (same ^ flipped).all()
     assert 150 < flipped.sum() < 250
@@ -97,13 +109,23 @@ def test_rotation_is_rigid_and_at_most_15_degrees(monkeypatch: pytest.MonkeyPatc
     assert spans(torch.atan2(-steps[:, 0, 1], steps[:, 1, 1]).rad2deg(), -15, 15)
 
 
-@pytest.mark.parametrize(("height", "width"), [(33, 33), (25, 41)])
-def test_crops_have_the_area_and_ratio_and_lie_inside(monkeypatch: pytest.MonkeyPatch, height: int, width: int) -> None:
-    steps, centre = maps(monkeypatch, "CROP_AREA", "CROP_RATIO", height=height, width=width)
+@pytest.mark.parametrize(
+    ("change", "part", "least", "height", "width"),
+    [(hard, "CROP_AREA", 0.25, 33, 33), (hard, "CROP_AREA", 0.25, 25, 41), (contrast, "CONTRAST_AREA", 0.08, 25, 41)],
+)
+def test_crops_have_the_area_and_ratio_and_lie_inside(
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Tensor], Tensor],
+    part: str,
+    least: float,
+    height: int,
+    width: int,
+) -> None:
+    steps, centre = maps(monkeypatch, part, "CROP_RATIO", height=height, width=width, change=change)
     assert steps[:, 0, 1].abs().max() < 1e-4
     assert steps[:, 1, 0].abs().max() < 1e-4
     share = torch.stack([steps[:, 0, 0].abs(), steps[:, 1, 1]], 1)  # of width and height
-    assert spans(share.prod(1), 0.25, 1)
+    assert spans(share.prod(1), least, 1)
     assert (share <= 1 + 1e-4).all()
     ratio = share[:, 0] / share[:, 1]
     assert spans(ratio[(share < 0.999).all(1)].log(), math.log(3 / 4), math.log(4 / 3))
@@ -115,7 +137,7 @@ def test_a_resized_crop_is_bilinear(monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "CROP_AREA", "CROP_RATIO", "ANGLE")
     image = noise(1, 1, 12, 12)
     carrier = torch.cat([image, places(1, 12, 12)], 1).expand(50, -1, -1, -1)
-    monkeypatch.setattr(augment, "_jitter", lambda pixels, draw: pixels)
+    monkeypatch.setattr(augment, "_jitter", lambda pixels, draw, grey: pixels)
     checked = 0
     for moved in hard(carrier):
         for value, x, y in moved.flatten(1).T.tolist():
@@ -198,3 +220,21 @@ def test_a_box_of_some_images_takes_their_mean(monkeypatch: pytest.MonkeyPatch, 
     assert 0.27 < share.max() < 0.36
     for line in (rows, columns):
         assert (line.int().diff(dim=1).abs().sum(1) <= 2).all()  # one piece
+
+
+def test_most_views_are_jittered_and_some_become_grey(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "JITTER")
+    pixels = one_colour(2000)[:, :1]
+    factor = (contrast(pixels) / pixels)[:, 0, 0, 0]
+    same = (factor - 1).abs() < 1e-5
+    assert 320 < same.sum() < 480
+    assert spans(factor, 0.6, 1.4)
+    only(monkeypatch)
+    monkeypatch.setattr(augment, "CONTRAST_GREY", 0.2)
+    pixels = one_colour(2000)
+    moved = contrast(pixels)
+    grey = (moved.amax(1) - moved.amin(1)).amax((1, 2)) < 1e-6
+    assert 320 < grey.sum() < 480
+    luma = torch.einsum("c,nchw->nhw", torch.tensor(LUMA), pixels)
+    torch.testing.assert_close(moved[grey], luma[grey][:, None].expand(-1, 3, -1, -1))
+    torch.testing.assert_close(moved[~grey], pixels[~grey])

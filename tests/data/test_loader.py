@@ -44,7 +44,7 @@ def test_every_image_once_and_never_alone(count: int, size: int, epoch: int, shu
         assert torch.equal((x[:, 0, 0, 0] * 255).round().long(), labels)
 
 
-@pytest.mark.parametrize("augment", ["none", "light", "hard"])
+@pytest.mark.parametrize("augment", ["none", "light", "hard", "contrast"])
 def test_resume_within_an_epoch_is_exact(augment: str) -> None:
     loader = Loader(noise(21), 4, seed=3, augment=augment)
     whole = list(loader.batches(5))
@@ -81,6 +81,24 @@ def test_order_tells_the_images_of_the_batches(shuffle: bool) -> None:
         assert order.dtype == torch.int64
         assert torch.equal(order, torch.cat([labels for _, labels in loader.batches(epoch)]))
     assert torch.equal(loader.order(0), loader.order(3)) != shuffle
+
+
+def test_views_are_the_same_images_augmented_anew() -> None:
+    once = Loader(noise(11), 5, seed=3)
+    loader = Loader(noise(11), 5, seed=3, views=2)
+    assert len(loader) == len(once) == 2
+    for (x, labels), (x2, labels2) in zip(once, loader):
+        assert torch.equal(x2, torch.cat([x, x]))
+        assert torch.equal(labels2, torch.cat([labels, labels]))
+    for augment in ("light", "contrast"):
+        loader = Loader(noise(11), 5, seed=3, augment=augment, views=2)
+        whole = list(loader)
+        for x, labels in whole:
+            first, second = x.chunk(2)
+            assert torch.equal(*labels.chunk(2))
+            assert (first != second).flatten(1).any(1).sum() > len(first) / 2
+        ((x, _),) = loader.batches(0, start=1)
+        assert torch.equal(x, whole[1][0])
 
 
 def test_indices() -> None:
@@ -204,6 +222,7 @@ def test_single_pixels_survive_augmentation() -> None:
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch size 0 must be at least 1"),
+        ({"views": 0}, "views 0 must be at least 1"),
         ({"augment": "heavy"}, "augment 'heavy' is unknown: choose from none, light, hard"),
         ({"seed": -1}, "seed -1 must not be negative"),
         ({"indices": []}, "0 images to go through"),

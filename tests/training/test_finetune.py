@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import HEAD, equal, loader, net, timeless
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fasthebb import HPCA, Prototypes, SoftWTA, Taught, attach
 from fasthebb.training.finetune import accuracies, accuracy, finetune, schedule
@@ -50,6 +51,74 @@ def test_another_head() -> None:
     assert changed(before, model) == {"4.weight"}
     with pytest.raises(ValueError, match=r"no layer 'fc' to be its head; it has 0, .*8"):
         finetune(model, loader(), epochs=1, lr=0.05, head="fc")
+
+
+def test_the_head_first_then_all() -> None:
+    """As many steps as an epoch has: as if the head were trained alone for an epoch, but for the optimiser's memory."""
+    model, alone = fresh(), fresh()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first = finetune(model, loader(), epochs=2, lr=0.05, max_steps=5, head_steps=5, weight_decay=0.1)
+    assert changed(before, model) == {f"{HEAD}.weight", f"{HEAD}.bias"}
+    assert timeless(first) == timeless(finetune(alone, loader(), epochs=1, lr=0.05, head_only=True, weight_decay=0.1))
+    assert equal(model.state_dict(), alone.state_dict())
+    assert all(p.requires_grad for p in model.parameters()), "as it was"
+    model = fresh()
+    finetune(model, loader(), epochs=2, lr=0.05, max_steps=6, head_steps=5)
+    assert changed(before, model) == set(before)
+    assert int(model[2].num_batches_tracked) == 1, "in the other steps its statistics stood"
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_hidden_layers_at_a_rate_of_their_own(weight_decay: float) -> None:
+    """One step of plain SGD moves them by their rate times the gradient."""
+    after = {}
+    for rate in (0.0, 0.1, 1.0):
+        torch.manual_seed(1)  # of the dropout
+        model = fresh()
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        finetune(model, loader(5), epochs=1, lr=0.05, hidden_rate=rate, momentum=0.0, weight_decay=weight_decay)
+        after[rate] = {name: p.detach() - before[name] for name, p in model.named_parameters()}
+    for name, whole in after[1.0].items():
+        factors = (1.0, 1.0) if name.startswith(HEAD) else (0.0, 0.1)
+        for rate, factor in zip((0.0, 0.1), factors):
+            torch.testing.assert_close(after[rate][name], factor * whole, rtol=1e-3, atol=1e-7)
+        assert whole.any()
+
+
+def test_rates_of_hidden_layers_fall_with_the_heads() -> None:
+    """Of two parts, the second at rate 1 is the plain run."""
+    runs = []
+    for rate in (1.0, 1.0 + 1e-12):
+        torch.manual_seed(1)
+        model = fresh()
+        history = finetune(model, loader(), epochs=3, lr=0.05, hidden_rate=rate, weight_decay=0.01)
+        runs.append((model.state_dict(), history))
+    for name, value in runs[0][0].items():
+        torch.testing.assert_close(value, runs[1][0][name])
+    assert [r["lr"] for r in runs[0][1]] == [r["lr"] for r in runs[1][1]]
+
+
+def test_shares_of_the_classes_as_labels() -> None:
+    runs = []
+    for soft in (False, True):
+        torch.manual_seed(1)
+        model = fresh()
+        batches = [(x, F.one_hot(y, 3).float() if soft else y) for x, y in loader(shuffle=False)]
+        history = finetune(model, batches, epochs=1, lr=0.05)
+        runs.append((model.state_dict(), history))
+    for name, value in runs[0][0].items():
+        torch.testing.assert_close(value, runs[1][0][name])
+    assert runs[0][1][0]["accuracy"] == runs[1][1][0]["accuracy"]
+
+
+@pytest.mark.filterwarnings("ignore:No rule trains a bias")
+def test_parts_that_make_no_sense() -> None:
+    for wrong in ({"head_steps": -1}, {"hidden_rate": -0.5}, {"hidden_rate": float("nan")}):
+        with pytest.raises(ValueError, match=r"head_steps=.*, hidden_rate=.*: give numbers of 0 or more"):
+            finetune(fresh(), loader(), epochs=1, lr=0.05, **wrong)  # type: ignore[arg-type]
+    model = fresh()
+    with pytest.raises(ValueError, match="head_steps=3: rules listen from the first step on; leave head_steps or hebb"):
+        finetune(model, loader(), epochs=1, lr=0.05, head_steps=3, hebb=attach(model, RULES))
 
 
 @pytest.mark.parametrize("head_only", [False, True])

@@ -77,6 +77,27 @@ def test_a_cut_epoch_has_a_record_of_its_steps() -> None:
     assert [(r["epoch"], r["step"], r["value"]) for r in history] == [(1, 3, pytest.approx(14 / 6)), (2, 4, 1.0)]
 
 
+def test_a_stage_that_is_over_has_a_record_of_its_steps() -> None:
+    asked: list[int] = []
+
+    def over(progress: Progress) -> bool:
+        asked.append(progress.step)
+        return progress.step == 5
+
+    progress = train(Batches(), Plan(3, 9), value, parts={}, over=over)
+    assert asked == [0, 1, 2, 3, 4, 5]
+    assert [(r["epoch"], r["step"], r["value"]) for r in progress.history] == [
+        (1, 3, pytest.approx(14 / 6)), (2, 5, pytest.approx(5 / 3)),
+    ]  # fmt: skip
+
+    class Over(Watcher):
+        def restore(self, parts: object) -> Progress:
+            return progress
+
+    again = train(Batches(), Plan(3, 9), value, parts={}, over=over, watcher=Over())
+    assert (again.step, len(again.history)) == (5, 2)
+
+
 def test_a_short_loader_is_an_error() -> None:
     with pytest.raises(ValueError, match="fewer batches than its length 3 in epoch 0"):
         train(Batches((1, 2)), Plan(3, 1), value, parts={})

@@ -43,6 +43,13 @@ def supervised(watcher: Watcher, head_only: bool) -> None:
     )  # fmt: skip
 
 
+def staged(watcher: Watcher) -> None:
+    finetune(
+        net(), loader(augment="light"), epochs=3, lr=0.05, weight_decay=0.01, head_steps=6, hidden_rate=0.1,
+        validation=loader(6, shuffle=False), watcher=watcher,
+    )  # fmt: skip
+
+
 def hybrid(watcher: Watcher) -> None:
     model = net()
     rules = {HEAD: None, "0": fasthebb.Taught(fasthebb.Instar(Conscience()), 3), "4": fasthebb.Prototypes()}
@@ -55,6 +62,7 @@ STAGES: dict[str, tuple[Callable[[Watcher], None], int]] = {
     "layerwise": (lambda watcher: unsupervised(watcher, "layerwise"), 30),
     "finetune": (lambda watcher: supervised(watcher, False), 15),
     "head": (lambda watcher: supervised(watcher, True), 15),
+    "staged": (staged, 15),
     "hybrid": (hybrid, 15),
 }
 

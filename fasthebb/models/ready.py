@@ -1,0 +1,123 @@
+"""Trained nets, ready to use: from images in [0, 1] to scores or features, by name or from a folder.
+
+What a net is stands in a few plain values, those of a run's model.json and of an export's config.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fasthebb.data.whitening import Whitening
+from fasthebb.models.cut import Cut
+from fasthebb.models.registry import build
+
+CONFIG, WEIGHTS, WHITENING = "config.json", "model.safetensors", "whitening.safetensors"  # of an exported net
+RUN = ("model.json", "checkpoints/last.safetensors")  # the first two, in a run folder
+PLACES = "FASTHEBB_WEIGHTS"  # the folder of ready weights
+
+
+class Program(nn.Module):
+    """A net and all that its images go through before it: from float32 [N, C, H, W] in [0, 1] to scores [N, classes].
+
+    A net without a classifier ends where its head begins, so that it gives features [N, F]. `about` holds what the net
+    is: its classes, image_size, rule and so on.
+    """
+
+    image_mean: Tensor  # names that no operator has, for ONNX names what it computes by operators
+    image_std: Tensor
+    image_whitening: Tensor
+
+    def __init__(self, model: nn.Module, about: Mapping[str, Any], whitening: Whitening | None = None) -> None:
+        super().__init__()
+        self.model, self.about = model, dict(about)
+        if isinstance(model, Cut):
+            model.run_through()
+        if not about["classifier"]:
+            self.model.set_submodule(about["head"], nn.Identity())
+        self._whitening = whitening
+        self.register_buffer("image_mean", torch.tensor(about["mean"])[:, None, None])
+        self.register_buffer("image_std", torch.tensor(about["std"])[:, None, None])
+        self.register_buffer("image_whitening", torch.empty(0) if whitening is None else whitening.matrix)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = (images - self.image_mean) / self.image_std
+        if self._whitening is not None:
+            x = replace(self._whitening, matrix=self.image_whitening)(x)
+        scores: Tensor = self.model(x)
+        return scores
+
+
+def load(name_or_path: str | Path) -> Program:
+    """A trained net in eval mode, on the CPU: from images float32 [N, C, H, W] in [0, 1] to scores or features.
+
+    A folder that `fasthebb export` wrote, the run folder of a finished pretrain or finetune, or the name of ready
+    weights: a folder in $FASTHEBB_WEIGHTS, in ./weights, or in the weights/ of the repository. Weights of 16 bits
+    become float32. A net that has a classifier gives scores [N, classes], another the features [N, F] that enter its
+    head; `.about` holds its classes, image_size and what else is known of it.
+
+    Raises ValueError where there is no such net, or its files are damaged or do not fit each other.
+    """
+    folder = _folder(name_or_path)
+    names = RUN if (folder / RUN[0]).is_file() else (CONFIG, WEIGHTS)
+    config, weights = (folder / name for name in names)
+    if not weights.is_file():
+        raise ValueError(f"{folder} has no {names[1]}: finish the run by --resume, or export it by `fasthebb export`")
+    try:
+        about = json.loads(config.read_bytes())
+        state = load_file(weights)
+        whitening = Whitening.load(folder / WHITENING) if about["whitened"] else None
+        model = build_as(about)
+        model.load_state_dict(state)
+        return Program(model, about, whitening).eval()
+    except (SafetensorError, UnicodeDecodeError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(f"{folder} holds no net of this version of fasthebb ({reason}): export it again") from None
+
+
+def build_as(about: Mapping[str, Any]) -> nn.Module:
+    """The net that plain values describe, with initial weights from torch's random state."""
+    own = {name: about[name] for name in ("image_size", "width", "forward", "twin")}
+    model = build(about["model"], classes=len(about["classes"]), channels=len(about["mean"]), **own)
+    return model if about.get("cut") is None else cut_as(about, model)
+
+
+def cut_as(about: Mapping[str, Any], model: nn.Module) -> Cut:
+    """The part of a model before the layer that the values cut it at, under a classifier of its own."""
+    side, device = about["image_size"], next(model.parameters()).device
+    return Cut(
+        model, about["cut"], len(about["classes"]), torch.zeros(2, len(about["mean"]), side, side, device=device)
+    )
+
+
+def _folder(name_or_path: str | Path) -> Path:
+    """Where a net lies, given its folder or the name of ready weights."""
+    path = Path(name_or_path).expanduser()
+    if (path / CONFIG).is_file() or (path / RUN[0]).is_file():
+        return path
+    if path.is_dir():
+        raise ValueError(f"{path} holds no net: name a folder that `fasthebb export`, pretrain or finetune wrote")
+    places = [folder for folder in _places() if folder.is_dir()]
+    for place in places:
+        if len(path.parts) == 1 and (place / path / CONFIG).is_file():
+            return place / path
+    known = sorted({config.parent.name for place in places for config in place.glob(f"*/{CONFIG}")})
+    there = f"there are {', '.join(known)}" if known else f"set {PLACES} to the weights/ folder of the repository"
+    raise ValueError(f"{str(name_or_path)!r} is neither a folder nor the name of ready weights: {there}")
+
+
+def _places() -> Iterator[Path]:
+    """Folders of ready weights, in the order in which they are looked into."""
+    if given := os.environ.get(PLACES):
+        yield Path(given).expanduser()
+    yield Path("weights")
+    yield Path(__file__).parents[2] / "weights"

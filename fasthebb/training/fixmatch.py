@@ -1,0 +1,132 @@
+"""FixMatch: what a net is sure of in a weakly augmented image, it has to say of the strongly augmented one as well.
+
+With p(x) = softmax(scores of x), over a labelled batch x, y and an unlabelled batch u, weak(u) and strong(u):
+
+L = mean −ln p(x)_y + weight · mean 1[max p(weak(u)) ≥ threshold] · −ln p(strong(u))_c,  c = argmax p(weak(u))
+
+No gradient flows through p(weak(u)). Source: Sohn et al., "FixMatch: simplifying semi-supervised learning with
+consistency and confidence", NeurIPS 2020 (arXiv 2001.07685), equations 3 and 4; here without the moving average of
+weights that it is tested with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fasthebb.data import Loader
+from fasthebb.models import head_name
+from fasthebb.training.finetune import diverged
+from fasthebb.training.loop import Batch, History, Plan, Stateful, Watcher, train
+
+
+class Loss(NamedTuple):
+    """The loss, and which share of the unlabelled images the net is sure of; both []."""
+
+    value: Tensor
+    sure: Tensor
+
+
+def fixmatch_loss(
+    scores: Tensor, labels: Tensor, weak: Tensor, strong: Tensor, *, threshold: float = 0.95, weight: float = 1.0
+) -> Loss:
+    """FixMatch's loss of one batch: scores [B, classes] and labels int64 [B], scores of two views [U, classes] each."""
+    confidence, said = weak.detach().softmax(1).max(1)
+    sure = (confidence >= threshold).to(strong.dtype)
+    consistency = (F.cross_entropy(strong, said, reduction="none") * sure).mean()
+    return Loss(F.cross_entropy(scores, labels) + weight * consistency, sure.mean())
+
+
+def fixmatch(
+    model: nn.Module,
+    labelled: Loader,
+    weak: Loader,
+    strong: Loader,
+    *,
+    steps: int,
+    lr: float = 0.03,
+    threshold: float = 0.95,
+    weight: float = 1.0,
+    weight_decay: float = 5e-4,
+    momentum: float = 0.9,
+    watcher: Watcher | None = None,
+) -> History:
+    """Train a classifier on few labels and many images, from whatever weights it has.
+
+    SGD with Nesterov momentum, its rate lr·cos(7πk/16K) in step k of K. All images of a step go through the net in one
+    batch, so that batch norms see them together.
+
+    Args:
+        model: on the device to train on; left in training mode.
+        labelled: gives (x, labels) of the label budget, weakly augmented, and nothing else.
+        weak: gives unlabelled images, weakly augmented ("light"); its labels are never read. The paper's batches are
+            seven times those of `labelled`.
+        strong: gives the same images in the same batches, strongly augmented ("hard").
+        steps: how many.
+        threshold: how sure the net must be of an image to learn from it.
+        weight: of the unlabelled images' part.
+
+    Returns:
+        One record for each pass over the labelled images: epoch, step, seconds, lr, loss, sure and accuracy, the share
+        of unlabelled images that count and of labelled ones that are right, in percent.
+
+    Raises:
+        ValueError: the two unlabelled loaders do not give the same images, or there are no steps.
+        FloatingPointError: the loss is not finite.
+    """
+    _check_views(weak, strong)
+    device = next(model.parameters()).device
+    plan = Plan(len(labelled), max(1, -(-steps // len(labelled))), steps)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay
+    )
+    views: list[Iterator[Batch]] = []
+
+    def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float | Tensor]:
+        if not views:  # the first step, or where a run goes on
+            views.extend(_stream(loader, number) for loader in (weak, strong))
+        u, v = (next(view)[0] for view in views)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * cosine(number, plan.total)
+        labels = labels.to(device)
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            scores, *said = model(torch.cat([part.to(device) for part in (x, u, v)])).split([len(x), len(u), len(v)])
+            loss = fixmatch_loss(scores, labels, *said, threshold=threshold, weight=weight)
+        if not torch.isfinite(loss.value):
+            raise diverged(model, loss.value, number, lr, head_name(model))
+        loss.value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        right = (scores.argmax(1) == labels).float().mean()
+        return {"loss": loss.value.detach(), "sure": loss.sure * 100, "accuracy": right * 100}
+
+    model.train()
+    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
+    return train(
+        labelled, plan, step, parts=parts, after_epoch=lambda number: {"lr": lr * cosine(number, plan.total)},
+        watcher=watcher, description="fixmatch",
+    ).history  # fmt: skip
+
+
+def cosine(number: int, total: int) -> float:
+    """The factor of the learning rate at a step counted from 0: cos(7πk/16K), from 1 down to 0.195."""
+    return math.cos(7 * math.pi * number / (16 * total))
+
+
+def _check_views(weak: Loader, strong: Loader) -> None:
+    same = weak.batch_size == strong.batch_size and torch.equal(weak.order(0), strong.order(0))
+    if not same or weak.views + strong.views > 2:
+        raise ValueError("weak and strong give other images: make both loaders of one set, seed and batch size")
+
+
+def _stream(loader: Loader, step: int) -> Iterator[Batch]:
+    # Batches from a step on, one epoch after the other.
+    while True:
+        for batch in loader.batches(*divmod(step, len(loader))):
+            yield batch
+            step += 1
