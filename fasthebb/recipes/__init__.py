@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fasthebb.recipes.few_labels import few_labels_cifar10, few_labels_fashion_mnist, few_labels_tiny_imagenet
 from fasthebb.recipes.paper import PAPER
 from fasthebb.recipes.reproductions import cifar10_depths, softhebb_cifar10
 from fasthebb.recipes.shipped import cifar10, digits, fashion_mnist
+from fasthebb.recipes.transfer import transfer_cifar10
 from fasthebb.study.options import StudyOptions
 
 RECIPES: dict[str, Callable[[], StudyOptions]] = {
@@ -15,5 +17,9 @@ RECIPES: dict[str, Callable[[], StudyOptions]] = {
     "cifar10": cifar10,
     "softhebb_cifar10": softhebb_cifar10,
     "cifar10_depths": cifar10_depths,
+    "few_labels_cifar10": few_labels_cifar10,
+    "few_labels_fashion_mnist": few_labels_fashion_mnist,
+    "few_labels_tiny_imagenet": few_labels_tiny_imagenet,
+    "transfer_cifar10": transfer_cifar10,
     **PAPER,
 }

@@ -56,3 +56,31 @@ def few_labels_cifar10() -> StudyOptions:
         both_twins=False,
         out=Path("runs/few_labels_cifar10"),
     )
+
+
+def few_labels_fashion_mnist() -> StudyOptions:
+    """Fashion-MNIST at 1 to 100 % of the labels, as `few_labels_cifar10`."""
+    return replace(
+        few_labels_cifar10(),
+        recipe="few_labels_fashion_mnist",
+        data="fashion-mnist",
+        image_size=28,
+        out=Path("runs/few_labels_fashion_mnist"),
+    )
+
+
+def few_labels_tiny_imagenet() -> StudyOptions:
+    """The first 20 classes of Tiny ImageNet at 5 to 100 % of the labels, without other images: hours on two cores."""
+    cifar10 = few_labels_cifar10()
+    return replace(
+        cifar10,
+        recipe="few_labels_tiny_imagenet",
+        data="tiny-imagenet",
+        classes=20,
+        budgets=["5%", "10%", "25%", "100%"],
+        budget_seeds={"100%": 1},
+        epochs=5,
+        own={**cifar10.own, "vae": {**cifar10.own["vae"], "epochs": 20}},
+        tune_at=["5%", "25%"],
+        out=Path("runs/few_labels_tiny_imagenet"),
+    )

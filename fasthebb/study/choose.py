@@ -65,6 +65,7 @@ def choose(found: Glance, minutes: float, second: float) -> Choice:
         "methods": ["softhebb", "scratch"],
         "own": {"scratch": {"model": "sixlayer", "width": min(1.0, SIDE / plan.side), "batch_size": 64}},
         "rules": {**standard_rules(), "softhebb": softhebb()},
+        "both_twins": False,
         "budgets": budgets,
         "seeds": list(range(seeds)),
         "model": "deephebb",
@@ -143,8 +144,8 @@ def _seconds(found: Glance, plan: Plan, second: float) -> float:
 
 
 def _steps(time: float, second: float, seeds: int, budgets: list[str]) -> int:
-    """Steps from scratch, of both twins, for every seed and budget."""
-    steps = int(time / (2 * STEP * second * seeds * len(budgets)))
+    """Steps from scratch, for every seed and budget."""
+    steps = int(time / (STEP * second * seeds * len(budgets)))
     return max(STEPS[0], min(STEPS[1], steps))
 
 
@@ -152,7 +153,7 @@ def _reasons(
     found: Glance, plan: Plan, fits: bool, minutes: float, second: float, options: dict[str, Any]
 ) -> list[str]:
     seeds, budgets, steps = len(options["seeds"]), options["budgets"], options["finetune_steps"]
-    expected = seeds * (_seconds(found, plan, second) + 2 * STEP * second * len(budgets) * steps) / 60
+    expected = seeds * (_seconds(found, plan, second) + STEP * second * len(budgets) * steps) / 60
     lines = [
         f"{found.images} images of about {found.side} pixels, {found.labels} with a label, {found.classes} classes, "
         f"{found.tests} test images",

@@ -1,4 +1,4 @@
-"""Figures of the records: accuracy against labels, seconds and depth, as inline SVG strings.
+"""Figures of the records: accuracy against labels, seconds and depth, and effects of options, as inline SVG strings.
 
 Backgrounds are transparent and text takes the page's colour, so that one picture serves dark and light. A family of
 methods has its colour and marker; its read-outs differ by dash, and are hollow unless trained end to end. After eight
@@ -8,12 +8,14 @@ families the colours come again, with other markers on thinner lines. matplotlib
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fasthebb.evaluation.results import Key, Summary, count
-from fasthebb.study.canvas import COLOURS, draw_svg, log_axis, spread
+from fasthebb.study.canvas import COLOURS, INK, draw_svg, log_axis, spread
+from fasthebb.study.effects import Effect, gist
 from fasthebb.study.families import END_TO_END, Family, family, leaders, line_up, readout
 
 if TYPE_CHECKING:
@@ -103,6 +105,47 @@ def accuracy_by_depth(rows: Sequence[Summary], families: Sequence[Family] = ()) 
             alt = f"Top-1 accuracy in percent of the {kind} by depth at {count(labels)} labels. {said}."
             figures[kind, labels] = draw_svg(partial(draw, lines=lines), alt)
     return figures
+
+
+def option_effects(groups: Mapping[str, Sequence[Effect]]) -> dict[str, str]:
+    """Differences in top-1 with their 95 % intervals, a line per variant, read-out and budget.
+
+    Returns one SVG element per group of `effects`. Raises `ValueError` without matplotlib.
+    """
+    budgets = sorted({gap.labels for some in groups.values() for one in some for gap in one.gaps})
+    steps = {labels: 0.5 * (step - (len(budgets) - 1) / 2) / len(budgets) for step, labels in enumerate(budgets)}
+
+    def draw(axes: Axes, some: Sequence[Effect]) -> None:
+        for place, labels in enumerate(budgets):
+            lines = [(y + steps[labels], gap) for y, one in enumerate(some) for gap in one.gaps if gap.labels == labels]
+            axes.errorbar(
+                [gap.estimate.mean for _, gap in lines],
+                [y for y, _ in lines],
+                xerr=[0.0 if math.isnan(gap.estimate.half_width) else gap.estimate.half_width for _, gap in lines],
+                color=COLOURS[place % len(COLOURS)],
+                marker=MARKERS[place % len(MARKERS)],
+                linestyle="none",
+                capsize=3,
+                label=f"{count(labels)} labels",
+            )
+        axes.axvline(0, color=INK, linewidth=1.2)
+        axes.set_yticks(range(len(some)), [_effect_name(one) for one in some])
+        axes.set_ylim(len(some) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("difference in top-1, points")
+
+    def height(some: Sequence[Effect]) -> float:
+        return 0.7 + sum(max(0.17 * (_effect_name(one).count("\n") + 1), 0.15 * len(budgets)) + 0.14 for one in some)
+
+    return {
+        group: draw_svg(partial(draw, some=some), gist(group, some), height=height(some))
+        for group, some in groups.items()
+    }
+
+
+def _effect_name(one: Effect) -> str:
+    over = "" if one.against == one.read_out else f" over {one.reference}"
+    return "\n".join([*textwrap.wrap(one.title, 20), *textwrap.wrap(f"{one.read_out}{over}", 20)])
 
 
 def _lines(rows: Sequence[Summary]) -> list[list[Summary]]:

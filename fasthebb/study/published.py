@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fasthebb.evaluation.results import Summary, count, load, load_tuning, summarise
 from fasthebb.files import atomic_write
+from fasthebb.study.effects import HOW as PAIRED
+from fasthebb.study.effects import Effect, effect_table, effects, gist
 from fasthebb.study.expected import Expected
-from fasthebb.study.figures import accuracy_against_labels
+from fasthebb.study.figures import accuracy_against_labels, option_effects
 from fasthebb.study.options import differences
 from fasthebb.study.runner import main_table
 from fasthebb.study.tuning import HOW, choice_table
@@ -18,9 +21,12 @@ from fasthebb.training.run import read_config
 
 
 def publish_study(folder: Path, path: Path, note: str | None = None) -> None:
-    """Write PATH.md and PATH.svg: the headline, the main table, the picture, the command and the machine of a study."""
+    """Write PATH.md and PATH.svg: the headline, the main table, the picture, the command and the machine of a study.
+
+    With variants also PATH-effect-OPTIONS.svg for every group of them.
+    """
     records, environment = load(folder)
-    every = summarise(records)
+    every, groups = summarise(records), effects(read_config(folder), records)
     rows = shown(every)
     page = [
         f"# {records[0].dataset}: few labels",
@@ -30,6 +36,7 @@ def publish_study(folder: Path, path: Path, note: str | None = None) -> None:
         f"![Accuracy against labels]({path.name}.svg)",
         "The picture has each method's best read-out. Top-1 accuracy in percent, mean ± 95 % t-interval over seeds:",
         _markdown(*main_table(rows)),
+        *_effects(groups, path),
         *_by_depth(every, min),
         *_differing(read_config(folder)),
         *_chosen(folder),
@@ -37,8 +44,9 @@ def publish_study(folder: Path, path: Path, note: str | None = None) -> None:
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path.with_suffix(".md"), "\n\n".join(page) + "\n")
-    picture = accuracy_against_labels(rows).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" color="#777" ', 1)
-    atomic_write(path.with_suffix(".svg"), picture + "\n")
+    _picture(path.with_suffix(".svg"), accuracy_against_labels(rows))
+    for group, svg in (option_effects(groups) if groups else {}).items():
+        _picture(_beside(path, group), svg)
 
 
 def publish_reproductions(folders: Sequence[Path], path: Path, note: str | None = None) -> None:
@@ -116,6 +124,24 @@ def _by_depth(rows: Sequence[Summary], pick: Callable[[Iterable[int]], int]) -> 
         f"Linear probes by depth, {labels} labels:",
         _markdown(["top-1 %", *(f"depth {depth}" for depth in depths)], table),
     ]
+
+
+def _effects(groups: Mapping[str, Sequence[Effect]], path: Path) -> list[str]:
+    if not groups:
+        return []
+    said = {group: re.sub(r"[\[\]]", r"\\\g<0>", gist(group, some)) for group, some in groups.items()}
+    pictures = [f"![{words}]({_beside(path, group).name})" for group, words in said.items()]
+    words = f"{PAIRED} Bold: the interval leaves out zero, not corrected for how many intervals there are."
+    return ["## What each option does", words, _markdown(*effect_table(groups, "**{}**")), *pictures]
+
+
+def _beside(path: Path, group: str) -> Path:
+    return path.with_name(f"{path.name}-effect-{re.sub('[^a-z0-9]+', '-', group)}.svg")
+
+
+def _picture(path: Path, svg: str) -> None:
+    # A figure as a file of its own, in a colour that is read on white and on black.
+    atomic_write(path, svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" color="#777" ', 1) + "\n")
 
 
 def _differing(config: Mapping[str, Any]) -> list[str]:

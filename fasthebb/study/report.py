@@ -14,6 +14,7 @@ from fasthebb.evaluation.results import Record, Summary, count, summarise
 from fasthebb.files import atomic_write
 from fasthebb.study import exhibits, sections
 from fasthebb.study.canvas import require_matplotlib
+from fasthebb.study.effects import Effect
 from fasthebb.study.exhibits import Strip
 from fasthebb.study.families import line_up
 from fasthebb.study.page import blocks, contents, document, escape, note, prose, section, table
@@ -39,6 +40,7 @@ def write_report(
     units: Mapping[str, NDArray[Any]] = NOTHING,
     tuning: Sequence[Mapping[str, Any]] = (),
     differences: Sequence[tuple[str, str]] = (),
+    effects: Mapping[str, Sequence[Effect]] = NOTHING,
 ) -> Path:
     """Write `report.html`, complete in itself, into the folder and return its path.
 
@@ -47,7 +49,8 @@ def write_report(
     on; `commands`: shell lines that repeat it; `confusion`: by method, counts of test images [C, C], rows true;
     `classes`: their names; `strips`: by method, images and those nearest to them; `units`: by
     "run/layer", a `LayerUnits` and a CKA [7]; `tuning`: how settings were chosen, as results.json has it;
-    `differences`: methods and what is their own. Any of them may be empty.
+    `differences`: methods and what is their own; `effects`: of options, as of `fasthebb.study.effects`. Any of them may
+    be empty.
     Without matplotlib the page has every table and says how to get the figures. Raises `ValueError` if the records are
     of several data sets, or a confusion matrix fits no classes.
     """
@@ -64,6 +67,7 @@ def write_report(
     parts = {
         "Accuracy by number of labels": sections.accuracy(records, rows, families, drawn=drawn),
         reference: gaps,
+        "What each option does": sections.options(effects, drawn=drawn),
         "Depth by depth": sections.depths(rows, families, drawn=drawn),
         "Cost": sections.cost(rows, families, drawn=drawn),
         "Confusion": exhibits.confusion(confusion, classes),

@@ -17,6 +17,7 @@ from fasthebb.options import plain
 from fasthebb.study.bench import Bench, nets_of
 from fasthebb.study.cells import METHODS, hebbian
 from fasthebb.study.choose import decided
+from fasthebb.study.effects import effects
 from fasthebb.study.ensembles import ensembles
 from fasthebb.study.kept import PICTURES, keep_pictures, pictures, strips
 from fasthebb.study.options import StudyOptions, differences, title_of
@@ -127,6 +128,7 @@ def rebuild(folder: Path) -> Path:
         strips=strips(folder),
         tuning=load_tuning(folder),
         differences=differences(config),
+        effects=effects(config, records),
         environment={**environment, "model": config["model"], "width": config["width"], "seeds": config["seeds"]},
         commands=[shlex.join(command)],
     )

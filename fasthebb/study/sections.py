@@ -1,6 +1,6 @@
 """The sections of a report that the records fill: accuracies, differences, depths, cost and retrieval, as HTML.
 
-Each takes the rows of `summarise` and returns "" where nothing was measured. `drawn`: with figures.
+Each but `options` takes the rows of `summarise`, and returns "" where nothing was measured. `drawn`: with figures.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fasthebb.evaluation.results import Estimate, Key, Record, Summary, count
 from fasthebb.study import figures
+from fasthebb.study.effects import HOW, Effect, effect_table
 from fasthebb.study.families import END_TO_END, READOUTS, Family, family, leaders, readout
 from fasthebb.study.page import blocks, escape, figure, folded, gallery, note, prose, table
 from fasthebb.study.verdict import RETRIEVAL, contests, difference, marks, reads_features, scratch, shown, signed
@@ -90,6 +91,21 @@ def _differences(records: Sequence[Record], rows: Sequence[Summary], references:
     lines.append(["<small>reference</small>", *names])
     head = ["method", *(_budget(labels, row.fraction) for labels, row in references.items())]
     return table("Paired differences in points", head, lines, starts=[*_starts(rows), len(lines) - 1])
+
+
+def options(groups: Mapping[str, Sequence[Effect]], *, drawn: bool) -> str:
+    """What every option does: a figure for each group of effects, and all of them in a table."""
+    if not groups:
+        return ""
+    pictures = figures.option_effects(groups) if drawn else {}
+    head, lines = effect_table(groups, "<b>{}</b>")
+    cells = [[*map(prose, line[:3]), *line[3:]] for line in lines]
+    starts = _changes([group for group, some in groups.items() for _ in some])
+    return blocks(
+        note(f"{HOW} Bold: the interval leaves out zero. Intervals are not corrected for how many there are."),
+        gallery([figure(svg, group) for group, svg in pictures.items()]),
+        table("What each option does", list(map(escape, head)), cells, starts=starts),
+    )
 
 
 def depths(rows: Sequence[Summary], families: Sequence[Family], *, drawn: bool) -> str:

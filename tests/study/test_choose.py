@@ -68,7 +68,7 @@ def test_it_keeps_to_the_time(found: Glance, minutes: float) -> None:
     growth = (width + width**2) / 2 * scale
     views = 2 if options["mirror"] else 1
     learning = growth * (0.020 * seen(found, minutes) + 0.008 * views * (found.labels + found.tests))
-    scratch = 0.21 * 2 * options["finetune_steps"] * len(options["budgets"])
+    scratch = 0.21 * options["finetune_steps"] * len(options["budgets"])
     assert len(options["seeds"]) * learning < LEARNING * 60 * minutes
     assert len(options["seeds"]) * (learning + scratch) < 60 * minutes
 
