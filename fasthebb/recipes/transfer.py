@@ -23,6 +23,7 @@ BOTH: dict[str, dict[str, Any]] = {  # probed and fine-tuned
     "width 0.5": {"width": 0.5},
     "2000 images": {"pretrain_images": 2000},
     "10000 images": {"pretrain_images": 10_000},
+    "2 epochs": {"epochs": 2},  # as many as a revived net has
     "3 epochs": {"epochs": 3},
 }
 FINE_TUNED: dict[str, dict[str, Any]] = {

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fasthebb.evaluation.results import Difference, Record, count, paired
+from fasthebb.study.families import Family
 from fasthebb.study.options import RATES, title_of
 from fasthebb.study.variants import IS, OWN
 from fasthebb.study.verdict import signed
@@ -39,7 +40,7 @@ REACH: dict[str, tuple[str, ...]] = {  # the read-outs of options that reach som
     **dict.fromkeys(("head_steps", "hidden_rate", "finetune_epochs", "tuning", "tune_steps"), END_TO_END),
     **dict.fromkeys(("finetune_lr", "finetune_steps", "weight_decay", "augment"), (*END_TO_END, "student")),
 }
-
+CROWD = 16  # families
 HOW = (
     "Top-1 of a variant less that of what it is a variant of, in points, paired by seed: mean ± half width of the 95 %"
     " t-interval."
@@ -96,6 +97,12 @@ def effects(config: Mapping[str, Any], records: Sequence[Record]) -> dict[str, l
                 found.setdefault(group, []).extend([one._replace(gaps=gaps)] if gaps else [])
                 break
     return {group: some for group, some in found.items() if some}
+
+
+def without_variants(families: Sequence[Family], groups: Mapping[str, Sequence[Effect]]) -> list[Family]:
+    """The families that figures of all methods hold: of more than a reader tells apart, those that are no variants."""
+    variants = {one.title for some in groups.values() for one in some}
+    return [one for one in families if len(families) <= CROWD or one[0] not in variants]
 
 
 def effect_table(groups: Mapping[str, Sequence[Effect]], bold: str) -> tuple[list[str], list[list[str]]]:

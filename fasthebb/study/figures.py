@@ -33,10 +33,12 @@ DASHES: Mapping[str, Any] = {
 def accuracy_against_labels(rows: Sequence[Summary], families: Sequence[Family] = ()) -> str:
     """Top-1 in percent over the number of labels (log axis), a line per method and depth, with 95 % intervals.
 
-    `families` fixes the colours, by default in the order of the rows. Of more than eight lines those of `leaders` are
-    drawn. Returns one SVG element; at least one row must be measured. Raises `ValueError` without matplotlib.
+    `families` fixes who is drawn and the colours, by default all in the order of the rows. Of more than eight lines
+    those of `leaders` are drawn. Returns one SVG element; at least one row must be measured. Raises `ValueError`
+    without matplotlib.
     """
     families = families or line_up(rows)
+    rows = _of(rows, families)
     lines = _lines(leaders(rows))
     budgets = sorted({row.labels for row in rows})
 
@@ -69,7 +71,7 @@ def accuracy_against_seconds(rows: Sequence[Summary], families: Sequence[Family]
         _percent(axes, cells)
 
     figures = {}
-    for labels, cells in _by_budget([row for row in leaders(rows) if row.seconds.mean > 0]).items():
+    for labels, cells in _by_budget([row for row in leaders(_of(rows, families)) if row.seconds.mean > 0]).items():
         said = "; ".join(f"{row.name}: {row.top1} after {row.seconds.mean:.3g} s" for row in cells)
         alt = f"Top-1 accuracy in percent by seconds of training at {labels} labels. {said}."
         figures[labels] = draw_svg(partial(draw, cells=cells), alt)
@@ -94,7 +96,7 @@ def accuracy_by_depth(rows: Sequence[Summary], families: Sequence[Family] = ()) 
         axes.set_xlabel("depth of the read-out")
         _percent(axes, cells)
 
-    figures = {}
+    figures, rows = {}, _of(rows, families)
     for kind in dict.fromkeys(readout(row) for row in rows if row.depth is not None):
         budgets = _by_budget([row for row in rows if row.depth is not None and readout(row) == kind])
         for labels in sorted({min(budgets), max(budgets)} if budgets else ()):
@@ -131,7 +133,10 @@ def option_effects(groups: Mapping[str, Sequence[Effect]]) -> dict[str, str]:
         axes.axvline(0, color=INK, linewidth=1.2)
         axes.set_yticks(range(len(some)), [_effect_name(one) for one in some])
         axes.set_ylim(len(some) - 0.5, -0.5)
+        low, high = axes.get_xlim()
+        axes.set_xlim(min(low, -1), max(high, 1))  # a tenth of a point is not to look large
         axes.grid(visible=False, axis="y")
+        axes.locator_params(axis="x", nbins=6)
         axes.set_xlabel("difference in top-1, points")
 
     def height(some: Sequence[Effect]) -> float:
@@ -146,6 +151,10 @@ def option_effects(groups: Mapping[str, Sequence[Effect]]) -> dict[str, str]:
 def _effect_name(one: Effect) -> str:
     over = "" if one.against == one.read_out else f" over {one.reference}"
     return "\n".join([*textwrap.wrap(one.title, 20), *textwrap.wrap(f"{one.read_out}{over}", 20)])
+
+
+def _of(rows: Sequence[Summary], families: Sequence[Family]) -> list[Summary]:
+    return [row for row in rows if family(row) in families]
 
 
 def _lines(rows: Sequence[Summary]) -> list[list[Summary]]:

@@ -10,8 +10,9 @@ from typing import Any
 from fasthebb.evaluation.results import Summary, count, load, load_tuning, summarise
 from fasthebb.files import atomic_write
 from fasthebb.study.effects import HOW as PAIRED
-from fasthebb.study.effects import Effect, effect_table, effects, gist
+from fasthebb.study.effects import Effect, effect_table, effects, gist, without_variants
 from fasthebb.study.expected import Expected
+from fasthebb.study.families import line_up
 from fasthebb.study.figures import accuracy_against_labels, option_effects
 from fasthebb.study.options import differences
 from fasthebb.study.runner import main_table
@@ -27,6 +28,8 @@ def publish_study(folder: Path, path: Path, note: str | None = None) -> None:
     """
     records, environment = load(folder)
     every, groups = summarise(records), effects(read_config(folder), records)
+    families = without_variants(line_up(every), groups)
+    some = " of those that are no variants" if len(families) < len(line_up(every)) else ""
     rows = shown(every)
     page = [
         f"# {records[0].dataset}: few labels",
@@ -34,7 +37,8 @@ def publish_study(folder: Path, path: Path, note: str | None = None) -> None:
         f"{headline(records, rows)}",
         *([note] if note else []),
         f"![Accuracy against labels]({path.name}.svg)",
-        "The picture has each method's best read-out. Top-1 accuracy in percent, mean ± 95 % t-interval over seeds:",
+        f"The picture has each method's best read-out{some}. Top-1 accuracy in percent, mean ± 95 % t-interval "
+        "over seeds:",
         _markdown(*main_table(rows)),
         *_effects(groups, path),
         *_by_depth(every, min),
@@ -44,7 +48,7 @@ def publish_study(folder: Path, path: Path, note: str | None = None) -> None:
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path.with_suffix(".md"), "\n\n".join(page) + "\n")
-    _picture(path.with_suffix(".svg"), accuracy_against_labels(rows))
+    _picture(path.with_suffix(".svg"), accuracy_against_labels(rows, families))
     for group, svg in (option_effects(groups) if groups else {}).items():
         _picture(_beside(path, group), svg)
 

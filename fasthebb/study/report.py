@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -14,13 +14,14 @@ from fasthebb.evaluation.results import Record, Summary, count, summarise
 from fasthebb.files import atomic_write
 from fasthebb.study import exhibits, sections
 from fasthebb.study.canvas import require_matplotlib
-from fasthebb.study.effects import Effect
+from fasthebb.study.effects import Effect, without_variants
 from fasthebb.study.exhibits import Strip
 from fasthebb.study.families import line_up
 from fasthebb.study.page import blocks, contents, document, escape, note, prose, section, table
 from fasthebb.study.tuning import HOW, choice_table
 from fasthebb.study.verdict import headline, retrieves, shown
 
+T = TypeVar("T")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -59,8 +60,11 @@ def write_report(
         raise ValueError(f"one report cannot hold several data sets ({', '.join(datasets)}): write one for each")
     every = summarise(records)
     rows = [row for row in every if not retrieves(row)]
-    families = line_up(rows)
+    everyone = line_up(rows)
+    families = without_variants(everyone, effects)
     methods = [name for name, _ in families]
+    hidden = tuple(name for name, _ in everyone if name not in methods)
+    filters, usage, units, confusion = (_but(arrays, hidden) for arrays in (filters, usage, units, confusion))
     missing = _missing()
     drawn = not missing
     reference, gaps = sections.against_reference(records, rows)
@@ -74,7 +78,7 @@ def write_report(
         "Retrieval": blocks(sections.retrieval(every), exhibits.strips(strips, classes)),
         "First-layer filters": exhibits.filters(filters),
         "Unit usage and winner entropy": blocks(exhibits.usage(usage, methods, drawn=drawn), exhibits.units(units)),
-        "Training": exhibits.curves(curves, methods) if drawn else "",
+        "Training": exhibits.curves(_but(curves, hidden), methods) if drawn else "",
         "Methods that differ": table(
             "Methods that differ", [], [[prose(name), escape(words)] for name, words in differences], kind="facts"
         ),
@@ -95,6 +99,11 @@ def write_report(
     page = document(title, [header, *(section(heading, part) for heading, part in kept.items())])
     atomic_write(folder / "report.html", page)
     return folder / "report.html"
+
+
+def _but(pictures: Mapping[str, T], hidden: tuple[str, ...]) -> dict[str, T]:
+    # What is of no method among the hidden ones, by keys that begin with the method.
+    return {name: one for name, one in pictures.items() if not name.startswith(hidden)}
 
 
 def _chosen(tuning: Sequence[Mapping[str, Any]]) -> str:

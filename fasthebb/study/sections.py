@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fasthebb.evaluation.results import Estimate, Key, Record, Summary, count
 from fasthebb.study import figures
 from fasthebb.study.effects import HOW, Effect, effect_table
-from fasthebb.study.families import END_TO_END, READOUTS, Family, family, leaders, readout
+from fasthebb.study.families import END_TO_END, READOUTS, Family, family, leaders, line_up, readout
 from fasthebb.study.page import blocks, escape, figure, folded, gallery, note, prose, table
 from fasthebb.study.verdict import RETRIEVAL, contests, difference, marks, reads_features, scratch, shown, signed
 
@@ -25,6 +25,8 @@ def accuracy(records: Sequence[Record], rows: Sequence[Summary], families: Seque
     words = []
     if panels:
         words.append("The figure holds the best read-out of each method by its mean over the budgets.")
+    if len(families) < len(line_up(rows)):
+        words.append("Of variants there are the figures of what each option does alone.")
     if any(reads_features(row) for row in kept):
         words.append(
             "Probes and SVMs are linear read-outs of frozen features, kNN a vote of the nearest labelled images. Where"
@@ -46,7 +48,8 @@ def accuracy(records: Sequence[Record], rows: Sequence[Summary], families: Seque
 
 
 def _by_readout(rows: Sequence[Summary], families: Sequence[Family]) -> list[str]:
-    kinds = {kind: [row for row in rows if readout(row) == kind and row.n] for kind in READOUTS}
+    drawn = [row for row in rows if row.n and family(row) in families]
+    kinds = {kind: [row for row in drawn if readout(row) == kind] for kind in READOUTS}
     return [
         figure(
             figures.accuracy_against_labels(some, families),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from tiny import NET
@@ -19,6 +21,7 @@ from fasthebb.recipes import RECIPES
 from fasthebb.study import figures
 from fasthebb.study.effects import READ_OUTS, Effect, effect_table, effects, gist
 from fasthebb.study.options import StudyOptions
+from fasthebb.study.report import write_report
 
 OWN: dict[str, dict[str, Any]] = {
     "wide": {"is": "hpca", "title": "HPCA, wide", "width": 2.0},
@@ -138,6 +141,28 @@ def test_figures_draw_every_interval_about_zero() -> None:
     assert {"HPCA, wide", "probe", "10 labels", "difference in top-1, points"} <= set(words["width"])
     assert {"taught", "student over HPCA", "10 labels", "20 labels"} <= set(words["student"])
     assert "taught student against HPCA probe: −10.5 ± 6.4 at 10 labels, −1.0 at 20 labels." in found["student"]
+
+
+def test_a_crowd_of_variants_keeps_to_its_own_figures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    own = {f"v{n}": {"is": "hpca", "title": f"HPCA, {n}", "width": n} for n in range(2, 18)}
+    titles = ["HPCA", *(str(one["title"]) for one in own.values())]
+    found = {}
+    for number in (16, 17):
+        some = titles[:number]
+        records = [r for title in some for r in cells(f"{title} probe", 50.0, 51.0)]
+        groups = effects({"methods": ["hpca", *own], "own": own}, records)
+        write_report(
+            tmp_path, records, title="Digits", effects=groups, environment={}, commands=[],
+            filters={title: np.ones((2, 1, 3, 3)) for title in some}, curves={}, usage={},
+        )  # fmt: skip
+        page = (tmp_path / "report.html").read_text()
+        drawn = re.search(r'aria-label="Top-1 accuracy in percent by number of labels. ([^"]*)"', page)
+        assert drawn
+        found[number] = drawn[1].count(" at 10"), page.count("First-layer filters of"), page.count("HPCA, 2 probe")
+    assert found[16][:2] == (16, 16)
+    assert found[17][:2] == (1, 1)
+    assert found[17][2] >= 2, "the tables hold them"
 
 
 @pytest.fixture(scope="module")

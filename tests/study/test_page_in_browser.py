@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fasthebb.evaluation.results import Record
+from fasthebb.study.effects import effects
 from fasthebb.study.exhibits import Strip
 from fasthebb.study.report import write_report
 
@@ -35,6 +36,13 @@ METHODS = {
     "scratch (backprop twin)": ("",),
 }
 RULES = ("HPCA", "SWTA", "HWTA")
+CONFIG = {  # of a study in which SWTA and HWTA were HPCA, the one wider, the other with another read-out too
+    "methods": ["hpca", "swta", "hwta"],
+    "own": {
+        "swta": {"is": "hpca", "title": "SWTA", "width": 2.0},
+        "hwta": {"is": "hpca", "title": "HWTA", "pool": 4, "epochs": 9},
+    },
+}
 BUDGETS = (60, 600, 1200, 1800, 2400, 3000, 6000, 60000)
 
 # A page with the report in a frame of each width; when all are loaded, what was measured stands in the title.
@@ -150,6 +158,7 @@ def write(folder: Path, **words: Any) -> Path:
         "classes": CLASSES,
         "strips": {f"{name}, depth 3": strip() for name in RULES[:2]},
     }
+    everything["effects"] = effects(CONFIG, records())
     return write_report(folder, records(), **{**everything, **words})
 
 
@@ -195,7 +204,7 @@ def test_the_page_fits_resolves_and_complains_of_nothing(report: Path, tmp_path:
     for page in each(found):
         assert page["scroll"] <= page["inner"]
         assert page["broken"] == []
-        assert page["links"] == page["sections"] == 11
+        assert page["links"] == page["sections"] == 12
         assert page["pictures"] > 120
         assert (page["unnamed"], page["empty"], page["flat"]) == (0, 0, 0)
         assert page["dark"] == dark
