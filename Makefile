@@ -29,7 +29,7 @@ check: $(VENV)/.dev
 	$(BIN)/sphinx-build -q -E -W --keep-going docs build/docs
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -441,3 +442,8 @@ def error(got: Tensor, want: Tensor) -> float:
     """‖got − want‖/‖want‖, and 0 where both are 0."""
     difference = float((got - want).norm())
     return difference / float(want.norm()) if difference else 0.0
+
+
+def label(value: object) -> str:
+    """The name of a test's parameter, without addresses, which no two processes share."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))

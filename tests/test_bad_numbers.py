@@ -17,6 +17,7 @@ from cases import (
     SignalCase,
     expected,
     expected_of_signal,
+    label,
     learned,
     samples,
 )
@@ -191,7 +192,7 @@ def test_no_mixture_of_magnitudes_gives_nan(
         HardWTA(response=RaisedCosine(20.0)),
         SoftWTA(0.01, "power", response=RaisedCosine(8.0)),
     ],
-    ids=str,
+    ids=label,
 )
 def test_powers_beyond_a_narrow_format_are_taken_in_single_precision(rule: fasthebb.Rule, dtype: torch.dtype) -> None:
     torch.manual_seed(0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cases import label
 
 import fasthebb
 from fasthebb import HPCA, KWTA, SoftWTA, finish
@@ -120,7 +121,7 @@ def test_a_named_rule_has_its_own_defaults(written: dict[str, Any], tmp_path: Pa
             SoftWTA(response=RaisedCosine(3.0)),
         ),
     ],
-    ids=str,
+    ids=label,
 )
 def test_rules(words: tuple[str, ...], rule: fasthebb.Rule) -> None:
     assert options(*words).rule == rule

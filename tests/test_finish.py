@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from cases import label
 
 import fasthebb
 from fasthebb.cli import main
@@ -38,7 +39,7 @@ def test_a_chain_is_its_finishes_in_order() -> None:
     assert torch.equal(Chain(())(dw, w), dw)
 
 
-@pytest.mark.parametrize("finish", [fan_in, unit_norm, tangent, max_abs, NormRate(), SOFTHEBB], ids=str)
+@pytest.mark.parametrize("finish", [fan_in, unit_norm, tangent, max_abs, NormRate(), SOFTHEBB], ids=label)
 def test_nothing_stays_nothing(finish: fasthebb.finish.Finish) -> None:
     for w in (of_lengths(1, 3), of_lengths(0, 0)):
         assert torch.equal(finish(torch.zeros_like(w), w), torch.zeros_like(w))
@@ -93,7 +94,7 @@ def test_arguments_are_checked(make_it: object, said: str) -> None:
         ),
         (("--rule.finish", "fasthebb.finish.fan_in"), fan_in),
     ],
-    ids=str,
+    ids=label,
 )
 def test_a_command_reads_and_prints_them(
     words: tuple[str, ...], finish: Finisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -43,7 +43,7 @@ class Cut(nn.Module):
         self.head = nn.Linear(features, classes, device=x.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        features = self._features(x).to(self.head.weight.dtype)  # another one under autocast
+        features = self._features(x).to(next(self.head.parameters()).dtype)  # autocast gives another one
         scores: Tensor = self.head(self.dropout(features))
         return scores
 
