@@ -21,6 +21,12 @@ SETTINGS: list[dict[str, Any]] = [
     {"finetune_lr": 1e-2, "augment": "light"},
     {"finetune_lr": 3e-3, "augment": "hard"},
 ]
+# Of read-outs that labels alone do not buy: every depth of the wide net, three seeds, at most a quarter of the labels.
+PLAIN: dict[str, Any] = {
+    "probe_depths": [],
+    "budgets": ["1%", "2%", "5%", "10%", "25%"],
+    "budget_seeds": {"1%": 3, "2%": 3, "5%": 3, "10%": 3, "25%": 1},
+}
 SIX: dict[str, Any] = {"model": "sixlayer", "width": 1.0, "batch_size": 64}
 
 
@@ -34,6 +40,7 @@ def few_labels_cifar10() -> StudyOptions:
         own={
             "softhebb": {"batch_size": 10},
             "scratch": SIX,
+            **dict.fromkeys(("random", "kmeans-patches", "pca-patches"), PLAIN),
             "vae": {**SIX, "lr": 1e-2, "epochs": 2, "finetune": True, "probe_depths": []},
         },
         rules={**standard_rules(), "softhebb": softhebb()},

@@ -19,6 +19,7 @@ from fasthebb.study.cells import METHODS, hebbian
 from fasthebb.study.choose import decided
 from fasthebb.study.effects import effects
 from fasthebb.study.ensembles import ensembles
+from fasthebb.study.growth import grown
 from fasthebb.study.kept import PICTURES, keep_pictures, pictures, strips
 from fasthebb.study.options import StudyOptions, differences, title_of
 from fasthebb.study.report import write_report
@@ -38,11 +39,13 @@ def run(options: StudyOptions, console: Console) -> Path:
     device = device_of(options.device)
     options, reasons = decided(options, console)
     defaults = plain(StudyOptions())
-    with RunFolder(options.out, plain(options), defaults=defaults, resume=options.resume, console=console) as folder:
+    with RunFolder(
+        options.out, plain(options), defaults=defaults, grown=grown, resume=options.resume, console=console
+    ) as folder:
         for reason in reasons:
             folder.log(reason)
         report = folder.path / "report.html"
-        done = (folder.path / PICTURES).exists()
+        done = (folder.path / PICTURES).exists() and _is_of(folder)
         if done:
             console.say(f"{folder.path} is finished already")
         else:
@@ -54,6 +57,12 @@ def run(options: StudyOptions, console: Console) -> Path:
             folder.log(f"report: {report}")
     show(records, console)
     return report
+
+
+def _is_of(folder: RunFolder) -> bool:
+    # Whether the folder's study has the methods and ensembles of now.
+    before = {**plain(StudyOptions()), **read_config(folder.path)}
+    return all(before[name] == folder.options[name] for name in ("methods", "ensembles"))
 
 
 def _measure(options: StudyOptions, folder: RunFolder, device: torch.device) -> None:
@@ -71,6 +80,7 @@ def _measure(options: StudyOptions, folder: RunFolder, device: torch.device) -> 
     }
     for bench in chain.from_iterable(benches.values()):
         _ = bench.budgets, bench.images, tuned_budgets(bench)  # what does not fit fails before anything is trained
+    (folder.path / PICTURES).unlink(missing_ok=True)  # of a study that methods are added to
     folder.write_config()
     records: list[Record] = []
     for methods in benches.values():

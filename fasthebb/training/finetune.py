@@ -14,6 +14,7 @@ from fasthebb.diagnostics import broken_layer
 from fasthebb.hebbian import Hebbian
 from fasthebb.models import head_name
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
+from fasthebb.training.sgd import nesterov
 
 
 def finetune(
@@ -64,9 +65,9 @@ def finetune(
     plan = Plan(len(loader), epochs, max_steps)
     parts = _Parts(model, head or head_name(model), plan.total if head_only else head_steps)
     groups = parts.groups(head_only, hidden_rate)
-    optimizer = torch.optim.SGD(
+    optimizer = nesterov(
         [{"params": parameters} for parameters, _ in groups],
-        lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay,
+        lr=lr, momentum=momentum, weight_decay=weight_decay,
     )  # fmt: skip
 
     def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float | Tensor]:

@@ -23,6 +23,7 @@ from fasthebb.data import Loader
 from fasthebb.models import head_name
 from fasthebb.training.finetune import diverged
 from fasthebb.training.loop import Batch, History, Plan, Stateful, Watcher, train
+from fasthebb.training.sgd import nesterov
 
 
 class Loss(NamedTuple):
@@ -82,9 +83,7 @@ def fixmatch(
     _check_views(weak, strong)
     device = next(model.parameters()).device
     plan = Plan(len(labelled), max(1, -(-steps // len(labelled))), steps)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay
-    )
+    optimizer = nesterov(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     views: list[Iterator[Batch]] = []
 
     def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float | Tensor]:

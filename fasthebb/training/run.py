@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -63,6 +63,7 @@ class RunFolder:
         resume: go on where an earlier run of the same options ended, or start anew if there was none.
         console: who talks to the user.
         defaults: what an option was before the command had it; by default such a run is of another command.
+        grown: of the run's options and those of now, the run's with what may be added to it.
 
     Attributes:
         begun: whether there is something worth keeping: a step was done.
@@ -80,9 +81,10 @@ class RunFolder:
         resume: bool,
         console: Console,
         defaults: Mapping[str, Any] = MappingProxyType({}),
+        grown: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] | None = None,
     ) -> None:
         self.path, self.console = path, console
-        self._defaults = dict(defaults)
+        self._defaults, self._grown = dict(defaults), grown
         self.options = dict(options)
         self.begun = False
         self.stop = Stop()
@@ -159,6 +161,8 @@ class RunFolder:
             there = {**self._defaults, **there}
         if not self.options.keys() <= there.keys():
             raise ValueError(f"{self.path} holds a run of another command or version of fasthebb; name another folder")
+        if self._grown is not None:
+            there = dict(self._grown(there, self.options))
         changed = [key for key in self.options if key not in FREE and not _same(self.options[key], there[key])]
         if changed:
             key = changed[0]

@@ -20,6 +20,7 @@ from fasthebb.diagnostics import broken_layer
 from fasthebb.models import head_name
 from fasthebb.models.cut import Cut
 from fasthebb.training.loop import History, Plan, Progress, Stateful, Watcher, train
+from fasthebb.training.sgd import nesterov
 
 EMBEDDING = 128  # features that the loss compares
 HIDDEN = 2048  # units of the projection head's hidden layer, at most
@@ -72,9 +73,7 @@ def pretrain_simclr(
     plan = Plan(len(loader), epochs, max_steps)
     net = _embedding(model, head or head_name(model), next(iter(loader))[0][:2].to(device), heads.SimCLRProjectionHead)
     contrast = losses.NTXentLoss(temperature)
-    optimizer = torch.optim.SGD(
-        net.parameters(), lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay
-    )
+    optimizer = nesterov(net.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     spent = 0.0
 
     def over(progress: Progress) -> bool:

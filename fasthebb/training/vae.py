@@ -11,6 +11,7 @@ from fasthebb.diagnostics import broken_layer
 from fasthebb.models.vae import VAE, vae_loss
 from fasthebb.training.finetune import schedule
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
+from fasthebb.training.sgd import nesterov
 
 
 def pretrain_vae(
@@ -42,7 +43,7 @@ def pretrain_vae(
     """
     device = next(model.parameters()).device
     plan = Plan(len(loader), epochs, max_steps)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, nesterov=momentum > 0)
+    optimizer = nesterov(model.parameters(), lr=lr, momentum=momentum)
 
     def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float | Tensor]:  # noqa: ARG001
         for group in optimizer.param_groups:
