@@ -47,6 +47,9 @@ def hebbian(bench: Bench) -> list[Record]:
 
     def train(path: Path) -> list[Record]:
         model = bench.fresh(net, "fp32")
+        with torch.no_grad():
+            for layer in set(trainable_layers(model)) - {net.head}:
+                model.get_submodule(layer).weight.mul_(bench.options.initial_scale)  # type: ignore[operator]
         bench.folder.log(f"seed {bench.seed}: pre-training by {net.rule} on {len(bench.images)} images without labels")
         train_by_rules(bench, net, model, bench.options.epochs, path)
         return []

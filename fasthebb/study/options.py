@@ -84,6 +84,7 @@ class StudyOptions(ReadOutOptions, ImageOptions):
         lr: learning rate of pre-training, plain SGD.
         epochs: passes over the images in pre-training; with layerwise order for each layer.
         max_steps: end pre-training after so many steps.
+        initial_scale: multiply the initial weights that a rule begins with by so much.
         pretrain_images: pre-train on so many of the seed's images alone.
         revive: give units without a use a random patch after pre-training, then pre-train for one more epoch.
         rescale: after pre-training, scale every hidden unit's response to variance 1.
@@ -136,6 +137,7 @@ class StudyOptions(ReadOutOptions, ImageOptions):
     lr: float = 1e-3
     epochs: int = 20
     max_steps: int | None = None
+    initial_scale: float = 1.0
     pretrain_images: int | None = None
     revive: bool = False
     rescale: bool = False

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 IS, TITLE = "is", "title"
 PRETRAINING = (
     "model", "width", "lr", "epochs", "max_steps", "max_seconds", "batch_size", "order", "head", "pretrain_augment",
-    "pretrain_images", "precision",
+    "initial_scale", "pretrain_images", "precision",
 )  # fmt: skip
 TUNABLE = ("finetune_lr", "weight_decay", "augment", "head_steps", "hidden_rate")
 OWN = (

@@ -17,12 +17,14 @@ from fasthebb.cli import main
 from fasthebb.data import load
 from fasthebb.jobs.net import read_net
 from fasthebb.study.bench import Bench
+from fasthebb.training.checkpoint import seed_everything
 from fasthebb.training.run import read_metrics
 
 OWN = {
     "scaled": {"is": "hpca", "rescale": True, "renew": True},
     "revived": {"is": "hpca", "revive": True},
     "few": {"is": "hpca", "pretrain_images": 100},
+    "small": {"is": "hpca", "initial_scale": 0.5, "lr": 1e-12},
 }
 WORDS = (
     "--data", "digits", "--budgets", "20", "--seeds", "0", "--epochs", "1", "--no-knn", "--batch-size", "100", "--lr",
@@ -54,8 +56,10 @@ def test_cells_stand_on_each_other(study: tuple[Path, list[str]]) -> None:
         "prepare-scaled", "frozen-scaled", "finetune-scaled-20",
         "revive-revived", "frozen-revived", "finetune-revived-20",
         "pretrain-few", "frozen-few", "finetune-few-20",
+        "pretrain-small", "frozen-small", "finetune-small-20",
     ]  # fmt: skip
-    begin = {"hpca": "pretrain-hpca", "scaled": "prepare-scaled", "revived": "revive-revived", "few": "pretrain-few"}
+    begin = {"hpca": "pretrain-hpca", "scaled": "prepare-scaled", "revived": "revive-revived", "few": "pretrain-few",
+             "small": "pretrain-small"}  # fmt: skip
     for name, cell in begin.items():  # in the head's steps nothing else moves
         before, after = (weights(folder / "cells" / f"{c}-s0") for c in (cell, f"finetune-{name}-20"))
         same = {key: torch.equal(value, after[key]) for key, value in before.items() if "num_batches" not in key}
@@ -93,3 +97,12 @@ def test_fewer_images(study: tuple[Path, list[str]], tmp_path: Path, capsys: pyt
     assert not equal(*(weights(folder / "cells" / f"pretrain-{name}-s0") for name in steps))
     words = ("--methods", "hpca", "--pretrain-images", "2000", "--out", tmp_path / "x")
     assert "--pretrain-images 2000: there are 1437" in fails(capsys, 1, "study", *NET, *WORDS, *words)
+
+
+def test_initial_weights_are_scaled(study: tuple[Path, list[str]]) -> None:
+    cell = study[0] / "cells" / "pretrain-small-s0"
+    seed_everything(0)
+    initial = dict(read_net(cell, QUIET)[0].build().named_parameters())
+    for name, found in weights(cell).items():
+        if name.startswith("conv") and name.endswith("weight"):
+            torch.testing.assert_close(found, initial[name].detach() / 2, rtol=1e-4, atol=1e-6)
