@@ -22,23 +22,24 @@ from fasthebb.study.variants import IS, OWN
 from fasthebb.study.verdict import signed
 
 TWINS = ("(hebbian twin)", "(backprop twin)")
+STUDENTS = ("student", "student and teacher")
 FROZEN = ("probe", "probe together", "kNN", "kNN propagated", "SVM")
-READ_OUTS = (*FROZEN, "fine-tuned", "student", "", *TWINS)  # as results call them, after a method's title
-PROBES = ("probe", "probe together", "student")
+READ_OUTS = (*FROZEN, "fine-tuned", *STUDENTS, "", *TWINS)  # as results call them, after a method's title
+PROBES = ("probe", "probe together", *STUDENTS)
 END_TO_END = ("fine-tuned", "", *TWINS)
 MEASURED = (  # options that say what is measured, and change no accuracy
     "probe", "knn", "svm", "retrieval", "finetune", "finetune_depths", "both_twins", "budgets", "budget_seeds",
 )  # fmt: skip
 REACH: dict[str, tuple[str, ...]] = {  # the read-outs of options that reach some alone
-    **dict.fromkeys(("student", "student_model", "student_width"), ("student",)),
-    **dict.fromkeys(("pool", "probe_depths"), (*FROZEN, "student")),
-    **dict.fromkeys(("probe_method", "probe_epochs"), ("probe", "student")),
+    **dict.fromkeys(("student", "student_model", "student_width"), STUDENTS),
+    **dict.fromkeys(("pool", "probe_depths"), (*FROZEN, *STUDENTS)),
+    **dict.fromkeys(("probe_method", "probe_epochs"), ("probe", *STUDENTS)),
     **dict.fromkeys(("mirror", "shifts"), PROBES),
-    "together": ("probe together", "student"),
+    "together": ("probe together", *STUDENTS),
     "propagate": ("kNN propagated",),
     "k": ("kNN", "kNN propagated"),
     **dict.fromkeys(("head_steps", "hidden_rate", "finetune_epochs", "tuning", "tune_steps"), END_TO_END),
-    **dict.fromkeys(("finetune_lr", "finetune_steps", "weight_decay", "augment"), (*END_TO_END, "student")),
+    **dict.fromkeys(("finetune_lr", "finetune_steps", "weight_decay", "augment"), (*END_TO_END, *STUDENTS)),
 }
 CROWD = 16  # families
 HOW = (

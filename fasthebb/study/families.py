@@ -18,7 +18,7 @@ T = TypeVar("T")
 END_TO_END = "end to end"
 READOUTS = (END_TO_END, "probe", "SVM", "kNN")
 LINES = 8  # as many as a reader tells apart in one figure
-_SUFFIX = re.compile(r"\s+(probe( together)?|svm|knn( propagated)?|fine-tuned|student)$", re.IGNORECASE)
+_SUFFIX = re.compile(r"\s+(probe( together)?|svm|knn( propagated)?|fine-tuned|student( and teacher)?)$", re.IGNORECASE)
 
 
 def end_to_end(row: Summary) -> bool:

@@ -93,7 +93,7 @@ class StudyOptions(ReadOutOptions, ImageOptions):
         batch_size: images a step; in the pre-training of simclr 256, if its own says nothing else.
         order: joint pre-trains all layers at once, layerwise one after the other.
         head: name of the classifying layer; the last Linear by default.
-        student: train a fresh net on the probe's scores of all images that pre-training saw, at every budget.
+        student: train a fresh net on the probe's scores of pre-training's images, at every budget; the mean of both is measured too.
         student_model: that net.
         student_width: its width.
         finetune: train pre-trained nets on every budget too, end to end.

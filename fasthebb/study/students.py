@@ -3,7 +3,7 @@
 | cell | does |
 |---|---|
 | teacher-METHOD-sSEED | scores all images by the probe of every budget, kept in teacher.safetensors |
-| student-METHOD-LABELS-sSEED | trains the student on them |
+| student-METHOD-LABELS-sSEED | trains the student on them, and asks both of them about the test images |
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from fasthebb.evaluation import linear_probe
+from fasthebb.evaluation import linear_probe, topk_accuracy
+from fasthebb.evaluation.confusion import predictions
 from fasthebb.evaluation.features import extract_many
 from fasthebb.evaluation.probe import Probe
 from fasthebb.evaluation.results import Record
@@ -31,6 +32,7 @@ from fasthebb.jobs.setup import labelled
 from fasthebb.jobs.views import InTurn, views_of
 from fasthebb.memory import peak_bytes
 from fasthebb.study.bench import Bench, student_of
+from fasthebb.study.ensembles import FILE as SCORES
 from fasthebb.study.ensembles import depth_of
 from fasthebb.training.finetune import accuracies
 from fasthebb.training.student import soft_targets, teach
@@ -141,6 +143,23 @@ def _student(bench: Bench, net: Net, labels: int, path: Path) -> list[Record]:
         watcher=bench.watcher(path, net),
     )  # fmt: skip
     peak = peak_bytes() / 2**20
-    top1, top5 = accuracies(model, net.loader(bench.dataset.test, 256, bench.device, shuffle=False), (1, 5))
-    tested = record(net, shown, labels, labelled(bench.dataset), bench.seed, None, top1, top5)
-    return [replace(tested, finetune_seconds=history[-1]["seconds"], peak_memory_mb=peak)]
+    alone = accuracies(model, net.loader(bench.dataset.test, 256, bench.device, shuffle=False), (1, 5))
+    own, truth = _shares(bench, net, model)
+    scores = load_file(bench.cell(f"frozen-{bench.method.name}") / SCORES)[str(labels)]
+    both = own + soft_targets(scores, temperature).to(own.device)
+    beside = [topk_accuracy(both, truth, k) for k in (1, 5)]
+    tested = [
+        record(net, name, labels, labelled(bench.dataset), bench.seed, None, top1, top5)
+        for name, (top1, top5) in ((shown, alone), (f"{shown} and teacher", beside))
+    ]
+    return [replace(r, finetune_seconds=history[-1]["seconds"], peak_memory_mb=peak) for r in tested]
+
+
+def _shares(bench: Bench, net: Net, model: nn.Module) -> tuple[Tensor, Tensor]:
+    # The shares that a student gives the classes, of test images in all views of the probe; and the images' labels.
+    views = views_of(bench.options)
+    found = [
+        predictions(model, net.loader(bench.dataset.test, 256, bench.device, shuffle=False, **view._asdict()))
+        for view in views
+    ]
+    return torch.stack([scores.softmax(1) for scores, _ in found]).mean(0), found[0][1]

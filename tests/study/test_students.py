@@ -26,6 +26,7 @@ from fasthebb.study.options import StudyOptions
 from fasthebb.study.verdict import hebbian
 from fasthebb.training.finetune import accuracy
 
+CPU = torch.device("cpu")
 OWN = {"beside": {"is": "hpca", "together": True, "probe": False}}
 
 
@@ -72,10 +73,13 @@ def test_cells_and_records(taught: tuple[Path, list[Tensor]]) -> None:
     assert cells == {"pretrain-hpca-s0", *each}
     found = [Record(**r) for r in rows(folder) if "student" in r["method"]]
     assert [(r.method, r.rule, r.labels, r.depth) for r in found] == [
-        (f"{title} student", "HPCA", labels, None) for title in ("HPCA", "beside") for labels in (6, 15)
+        (f"{title} {name}", "HPCA", labels, None)
+        for title in ("HPCA", "beside")
+        for labels in (6, 15)
+        for name in ("student", "student and teacher")
     ]
     assert all((r.pretrain_seconds or 0) > 0 and r.finetune_seconds for r in found)
-    assert all(hebbian(row) and family(row) == (row.method.removesuffix(" student"), "HPCA")
+    assert all(hebbian(row) and family(row) == (row.method.split(" student")[0], "HPCA")
                for row in summarise(found))  # fmt: skip
 
 
@@ -125,6 +129,22 @@ def test_a_student_is_a_net_of_its_own(taught: tuple[Path, list[Tensor]], data: 
     test = load(f"folder:{data}", image_size=12).test
     measured = next(r for r in rows(folder) if (r["method"], r["labels"]) == ("HPCA student", 15))
     assert accuracy(model, net.loader(test, 256, torch.device("cpu"), shuffle=False)) == measured["top1"]
+
+
+@pytest.mark.parametrize("labels", [6, 15])
+def test_both_together(taught: tuple[Path, list[Tensor]], data: Path, labels: int) -> None:
+    folder, _ = taught
+    net, model = read_net(folder / "cells" / f"student-hpca-{labels}-s0", QUIET)
+    test = load(f"folder:{data}", image_size=12).test
+    views = [
+        torch.cat([model.eval()(x).softmax(1) for x, _ in net.loader(test, 5, CPU, shuffle=False, augment=augment)])
+        for augment in ("none", "mirror")
+    ]
+    scores = load_file(folder / "cells" / "frozen-hpca-s0" / "scores.safetensors")[str(labels)]
+    mean = sum(views) / 2 + (scores / 0.2).softmax(1)
+    name = "HPCA student and teacher"
+    measured = next(r for r in rows(folder) if (r["method"], r["labels"]) == (name, labels))
+    assert topk_accuracy(mean, test.labels) == measured["top1"]
 
 
 def test_no_label_outside_the_budgets_is_seen(
