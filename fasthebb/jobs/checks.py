@@ -11,6 +11,7 @@ AT_LEAST = {
     "classes": 1,
     "depth": 1,
     "epochs": 1,
+    "finetune_batch_size": 1,
     "finetune_epochs": 1,
     "finetune_steps": 1,
     "head_steps": 0,

@@ -39,7 +39,9 @@ REACH: dict[str, tuple[str, ...]] = {  # the read-outs of options that reach som
     "propagate": ("kNN propagated",),
     "k": ("kNN", "kNN propagated"),
     **dict.fromkeys(("head_steps", "hidden_rate", "finetune_epochs", "tuning", "tune_steps"), END_TO_END),
-    **dict.fromkeys(("finetune_lr", "finetune_steps", "weight_decay", "augment"), (*END_TO_END, *STUDENTS)),
+    **dict.fromkeys(
+        ("finetune_lr", "finetune_steps", "finetune_batch_size", "weight_decay", "augment"), (*END_TO_END, *STUDENTS)
+    ),
 }
 CROWD = 16  # families
 HOW = (

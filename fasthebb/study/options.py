@@ -93,12 +93,13 @@ class StudyOptions(ReadOutOptions, ImageOptions):
         batch_size: images a step; in the pre-training of simclr 256, if its own says nothing else.
         order: joint pre-trains all layers at once, layerwise one after the other.
         head: name of the classifying layer; the last Linear by default.
-        student: train a fresh net on the probe's scores of pre-training's images, at every budget; the mean of both is measured too.
+        student: train a fresh net on the probe's scores of pre-training's images; measured alone and together with it.
         student_model: that net.
         student_width: its width.
         finetune: train pre-trained nets on every budget too, end to end.
         finetune_lr: learning rate of fine-tuning and of training from scratch.
         finetune_steps: their steps, at every budget; the rate is halved ten times in the second half.
+        finetune_batch_size: their images a step, and those of a student; batch-size by default.
         finetune_epochs: their passes over the labelled images, in place of finetune-steps.
         weight_decay: their L2 penalty.
         head_steps: their first steps, in which the classifier is trained alone.
@@ -152,6 +153,7 @@ class StudyOptions(ReadOutOptions, ImageOptions):
     finetune: bool = True
     finetune_lr: float = 1e-2
     finetune_steps: int = 500
+    finetune_batch_size: int | None = None
     finetune_epochs: int | None = None
     finetune_depths: list[int] = field(default_factory=list)
     weight_decay: float = 5e-3

@@ -132,7 +132,7 @@ def _student(bench: Bench, net: Net, labels: int, path: Path) -> list[Record]:
     history = teach(
         model,
         net.loader(
-            bench.dataset.train, options.batch_size, bench.device,
+            bench.dataset.train, options.finetune_batch_size or options.batch_size, bench.device,
             indices=_images(bench, labels), seed=bench.seed, augment=options.augment,
         ),
         targets.to(bench.device),

@@ -72,8 +72,9 @@ def _fit(
     # Trains a model under a new head; most: steps.
     model.get_submodule(net.head).reset_parameters()  # type: ignore[operator]
     loader = net.loader(
-        bench.dataset.train, options.batch_size, bench.device, indices=images, seed=bench.seed, augment=options.augment
-    )
+        bench.dataset.train, options.finetune_batch_size or options.batch_size, bench.device,
+        indices=images, seed=bench.seed, augment=options.augment,
+    )  # fmt: skip
     limits = [steps for steps in (None if options.finetune_epochs else options.finetune_steps, most) if steps]
     return finetune(
         model,

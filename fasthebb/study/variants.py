@@ -33,7 +33,8 @@ TUNABLE = ("finetune_lr", "weight_decay", "augment", "head_steps", "hidden_rate"
 OWN = (
     *PRETRAINING, "revive", "rescale", "renew", "student", "student_model", "student_width",
     "budgets", "budget_seeds", "both_twins",
-    "finetune", "finetune_steps", "finetune_epochs", "finetune_depths", *TUNABLE, "tuning", "tune_steps",
+    "finetune", "finetune_steps", "finetune_batch_size", "finetune_epochs", "finetune_depths",
+    *TUNABLE, "tuning", "tune_steps",
     *(f.name for f in fields(ReadOutOptions)),
 )  # fmt: skip
 MOST = 4  # settings

@@ -24,6 +24,7 @@ OWN = {
     "scaled": {"is": "hpca", "rescale": True, "renew": True},
     "revived": {"is": "hpca", "revive": True},
     "few": {"is": "hpca", "pretrain_images": 100},
+    "fives": {"is": "hpca", "finetune_batch_size": 5, "finetune_steps": 4},
     "small": {"is": "hpca", "initial_scale": 0.5, "lr": 1e-12},
 }
 WORDS = (
@@ -56,6 +57,7 @@ def test_cells_stand_on_each_other(study: tuple[Path, list[str]]) -> None:
         "prepare-scaled", "frozen-scaled", "finetune-scaled-20",
         "revive-revived", "frozen-revived", "finetune-revived-20",
         "pretrain-few", "frozen-few", "finetune-few-20",
+        "frozen-fives", "finetune-fives-20",
         "pretrain-small", "frozen-small", "finetune-small-20",
     ]  # fmt: skip
     begin = {"hpca": "pretrain-hpca", "scaled": "prepare-scaled", "revived": "revive-revived", "few": "pretrain-few",
@@ -97,6 +99,13 @@ def test_fewer_images(study: tuple[Path, list[str]], tmp_path: Path, capsys: pyt
     assert not equal(*(weights(folder / "cells" / f"pretrain-{name}-s0") for name in steps))
     words = ("--methods", "hpca", "--pretrain-images", "2000", "--out", tmp_path / "x")
     assert "--pretrain-images 2000: there are 1437" in fails(capsys, 1, "study", *NET, *WORDS, *words)
+
+
+def test_images_a_step_of_fine_tuning_alone(study: tuple[Path, list[str]]) -> None:
+    epochs = {
+        name: len(list(read_metrics(study[0] / "cells" / f"finetune-{name}-20-s0"))) for name in ("hpca", "fives")
+    }
+    assert epochs == {"hpca": 2, "fives": 1}  # of 20 images: 2 steps of all, 4 steps of 5
 
 
 def test_initial_weights_are_scaled(study: tuple[Path, list[str]]) -> None:
