@@ -70,7 +70,7 @@ COMMANDS = {
             "jobs.export:ExportOptions", "jobs.export:run",
         ),
         (
-            "data", "`data check` counts, measures and compares the images of a data set",
+            "data", "`data check` looks the images of a data set over, `data shard` writes them as shards",
             "jobs.data:DataCommandOptions", "jobs.data:run",
         ),
         ("report", "write a study's report again from its results", "study.rebuild:ReportOptions", "study.rebuild:run"),

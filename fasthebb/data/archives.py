@@ -74,10 +74,16 @@ def tar_members(file: BinaryIO, start: int, end: int) -> Iterator[Member]:
         if start + size > end:
             raise damaged(file.name, f"it ends at byte {end}, within a member")
         if kind in REGULAR:
-            yield Member(os.fsdecode(header[:100].rstrip(b"\0")), start, size)
+            yield Member(_header_name(header), start, size)
         elif kind != FOLDER:
             raise ValueError(f"{file.name} has links or extended headers: use the official archive, or extract it")
         start += -(-size // BLOCK) * BLOCK
+
+
+def _header_name(header: bytes) -> str:
+    """The name of a member; POSIX headers have its folder in a field of its own."""
+    folder = header[345:500].partition(b"\0")[0] if header[257:263] == b"ustar\0" else b""
+    return os.fsdecode(folder + b"/" * bool(folder) + header[:100].partition(b"\0")[0])
 
 
 def _header_size(path: str, header: bytes) -> int:

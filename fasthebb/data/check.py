@@ -20,7 +20,8 @@ from fasthebb.console import Console
 from fasthebb.data.decode import decode_image, in_threads, one_line, read_item, reason
 from fasthebb.data.folders import survey
 from fasthebb.data.listing import Arrays, Item, Listing
-from fasthebb.data.sources import find_source, find_unlabelled, folder_of
+from fasthebb.data.shards import damages
+from fasthebb.data.sources import find_source, find_unlabelled, folder_of, shards_of
 
 EXTRA = "unlabeled"  # the part of images that another set adds
 COLUMNS = ("part", "images", "unlabelled", "classes", "a class", "pixels", "modes", "unreadable", "duplicates")
@@ -57,12 +58,17 @@ class Shared:
 
 @dataclass(frozen=True)
 class Report:
-    """What `check` found. differences: one line for each part whose class folders are not those of train/."""
+    """What `check` found.
+
+    differences: one line for each part whose class folders are not those of train/. damages: one for each shard whose
+    bytes are not those that its index knows.
+    """
 
     data: str
     parts: tuple[Part, ...]
     shared: tuple[Shared, ...]
     differences: tuple[str, ...]
+    damages: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
@@ -84,7 +90,7 @@ class Report:
             f"{found.first[1]}"
             for found in self.shared
         ]
-        return [*self.differences, *unreadable, *across]
+        return [*self.differences, *self.damages, *unreadable, *across]
 
 
 class _Looks(NamedTuple):
@@ -126,7 +132,8 @@ def check(
         found.append(_look_at("train", extra, EXTRA, console))
     pairs = itertools.combinations(found, 2)
     shared = (_compare((a.name, b.name), looks, others) for (a, looks), (b, others) in pairs)
-    return Report(spec, tuple(part for part, _ in found), tuple(s for s in shared if s), tuple(differences))
+    damaged = () if (shards := shards_of(spec, data_dir)) is None else tuple(damages(shards))
+    return Report(spec, tuple(part for part, _ in found), tuple(s for s in shared if s), tuple(differences), damaged)
 
 
 def _look_at(part: str, source: Listing | Arrays, name: str, console: Console) -> tuple[Part, _Looks]:

@@ -37,6 +37,15 @@ def decode_image(source: str | os.PathLike[str] | bytes, size: int, channels: in
 
     Raises whatever pillow raises on a file that it cannot read, ValueError for NaN or infinite pixels.
     """
+    square = _RESIZE[resize](open_image(source, size).convert("RGB" if channels == 3 else "L"), size)
+    return np.asarray(square, np.uint8).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def open_image(source: str | os.PathLike[str] | bytes, size: int) -> Image.Image:
+    """Read an image, a file or its bytes, opaque and of 8 bits, its sides at least `size` if they are so in the file.
+
+    See `decode_image`, also for what is raised.
+    """
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
         opened.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a smaller scale, twice what is needed
         opened.load()
@@ -44,8 +53,7 @@ def decode_image(source: str | os.PathLike[str] | bytes, size: int, channels: in
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    square = _RESIZE[resize](image.convert("RGB" if channels == 3 else "L"), size)
-    return np.asarray(square, np.uint8).reshape(size, size, channels).transpose(2, 0, 1)
+    return image
 
 
 def decode_items(

@@ -1,4 +1,4 @@
-"""From the name of a data set to its files or pixels: `digits`, `folder:PATH`, or a named set."""
+"""From the name of a data set to its files or pixels: `digits`, `folder:PATH`, `shards:PATH`, or a named set."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from fasthebb.console import Console
 from fasthebb.data.folders import TEST_SHARE, list_files, list_unlabelled
 from fasthebb.data.labels_file import list_labelled
 from fasthebb.data.listing import UNLABELLED, Arrays, Listing
+from fasthebb.data.shards import find_shards
 
-SPECS = ("digits", "folder:PATH")
+SPECS = ("digits", "folder:PATH", "shards:PATH")
 PLACES = (Path("data"), Path("/usr/share/datasets"))  # of named sets, where no folder is given
 AnyPath = str | Path
 
@@ -35,6 +36,8 @@ def find_source(
         return list_files(spec, root)
     if spec == "digits":
         return _digits()
+    if (shards := shards_of(spec, data_dir)) is not None:
+        return find_shards(spec, shards)
     from fasthebb.data.named import NAMES, find
 
     if spec in NAMES:
@@ -59,8 +62,17 @@ def find_unlabelled(spec: str, *, data_dir: AnyPath | None, download: bool, cons
 
 def folder_of(spec: str, data_dir: AnyPath | None) -> Path | None:
     """The folder that `folder:PATH` names, a relative one below `data_dir` if that is given; None for other sets."""
-    kind, _, path = spec.partition(":")
-    return Path(data_dir or "") / Path(path).expanduser() if kind == "folder" and path else None
+    return _path_of("folder", spec, data_dir)
+
+
+def shards_of(spec: str, data_dir: AnyPath | None) -> Path | None:
+    """The folder or pattern that `shards:PATH` names, as `folder_of`; None for other sets."""
+    return _path_of("shards", spec, data_dir)
+
+
+def _path_of(kind: str, spec: str, data_dir: AnyPath | None) -> Path | None:
+    said, _, path = spec.partition(":")
+    return Path(data_dir or "") / Path(path).expanduser() if said == kind and path else None
 
 
 def default_channels(spec: str) -> int:

@@ -17,6 +17,7 @@ AT_LEAST = {
     "head_steps": 0,
     "hidden_rate": 0,
     "image_size": 1,
+    "images_per_shard": 1,
     "k": 1,
     "max_seconds": 1,
     "max_steps": 1,
@@ -27,6 +28,7 @@ AT_LEAST = {
     "rounds": 1,
     "seed": 0,
     "shifts": 0,
+    "short_side": 1,
     "tune_steps": 1,
     "weight_decay": 0,
 }

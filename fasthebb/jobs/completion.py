@@ -69,7 +69,7 @@ def list_options(kind: type[Any], known: Mapping[str, Sequence[str]]) -> list[Op
     """The options of a dataclass. known: values that its types do not tell, by name."""
     hints = typing.get_type_hints(kind)
     plain = getattr(kind, "plain_word", None)
-    named = {"model": tuple(NETS), "data": (*SPECS[:1], "folder:", *NAMES), **known}
+    named = {"model": tuple(NETS), "data": (*SPECS[:1], "folder:", "shards:", *NAMES), **known}
     found = []
     for name in (field.name for field in fields(kind)):
         types = list(_types(hints[name]))

@@ -1,12 +1,15 @@
-"""`fasthebb data check`: what is in a data set, and what may spoil a result."""
+"""`fasthebb data check`: what is in a data set and may spoil a result; `fasthebb data shard`: the set as shards."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from fasthebb.console import Console
 from fasthebb.data.check import COLUMNS, Report, check
+from fasthebb.data.shard_writer import Written, write_shards
+from fasthebb.data.sources import find_source
 from fasthebb.jobs.options import DataOptions
 from fasthebb.jobs.outcome import Outcome
 
@@ -15,18 +18,68 @@ MOST = 50  # rows of a table of classes or files
 
 @dataclass(frozen=True, kw_only=True)
 class DataCommandOptions(DataOptions):
-    """Count, measure and compare the images of a data set.
+    """Count, measure and compare the images of a data set, or write them as shards.
 
     Args:
-        verb: what to do, check; the option's name may be left out.
+        verb: what to do, check or shard; the option's name may be left out.
+        out: of shard, the folder to write to.
+        images_per_shard: of shard, how many images a tar file holds.
+        short_side: of shard, bring larger images to so many pixels at their shorter side, as JPEG; as they are by
+            default.
+        resume: of shard, go on with the shards in that folder; start anew if there are none.
     """
 
     plain_word: ClassVar[str] = "verb"
 
-    verb: Literal["check"]
+    verb: Literal["check", "shard"]
+    out: Path | None = None
+    images_per_shard: int = 2000
+    short_side: int | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.verb == "shard" and self.out is None:
+            raise ValueError("data shard needs --out: name a folder for the shards")
+        if self.verb == "shard" and self.unlabeled is not None:
+            raise ValueError(f"--unlabeled {self.unlabeled}: write shards of one set at a time")
 
 
 def run(options: DataCommandOptions, console: Console) -> Outcome:
+    """Do what the verb says."""
+    return _check(options, console) if options.verb == "check" else _shard(options, console)
+
+
+def _shard(options: DataCommandOptions, console: Console) -> Outcome:
+    """Write shards; too many unreadable images make it fail, when all others are written."""
+    source = find_source(
+        options.data, data_dir=options.data_dir, labels_file=options.labels_file, download=options.download,
+        console=console,
+    )  # fmt: skip
+    assert options.out is not None
+    written = write_shards(
+        source, options.out, images_per_shard=options.images_per_shard, short_side=options.short_side,
+        resume=options.resume, console=console,
+    )  # fmt: skip
+    console.say(
+        f"{options.out}: {written.images} images in {written.shards} shards, {written.bytes / 2**20:.1f} MiB; "
+        f"read them by --data shards:{options.out}"
+    )
+    return Outcome({"out": options.out, **written._asdict()}, _left_out(options, written, console))
+
+
+def _left_out(options: DataCommandOptions, written: Written, console: Console) -> str:
+    bad = written.unreadable
+    if not bad:
+        return ""
+    found = f"{options.data}: {len(bad)} images cannot be read and were left out, first {bad[0]}"
+    if len(bad) > options.max_bad * (written.images + len(bad)):
+        return f"{found}: mend them and write all anew, or allow more by --max-bad"
+    console.warn(found)
+    return ""
+
+
+def _check(options: DataCommandOptions, console: Console) -> Outcome:
     """Print what the data set holds; it is not sound if class folders differ or too many files are unreadable."""
     report = check(
         options.data,
@@ -64,6 +117,8 @@ def _title(what: str, count: int) -> str:
 
 
 def _error(report: Report, max_bad: float) -> str:
+    if report.damages:
+        return f"{report.data}: {report.damages[0]}: restore it, or write the shards anew"
     if report.differences:
         return f"{report.data}: {report.differences[0]}: make them agree"
     bad, files = sum(len(part.unreadable) for part in report.parts), sum(part.images for part in report.parts)

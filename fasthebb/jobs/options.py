@@ -26,7 +26,7 @@ class DataOptions:
     """Which images a command reads.
 
     Args:
-        data: digits, a named data set such as cifar10, or folder:PATH of class sub-folders.
+        data: digits, a named data set such as cifar10, folder:PATH of class sub-folders, or shards:PATH.
         data_dir: the folder that data sets and relative paths are looked for in.
         download: fetch a named data set that is not there into data-dir.
         labels_file: CSV of path,label for the images of folder:PATH.

@@ -78,3 +78,35 @@ def test_a_document_even_of_unsound_data(data: Path, capsys: pytest.CaptureFixtu
 )
 def test_the_verb(words: tuple[str, ...], wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert wanted in fails(capsys, 2, "data", *words)
+
+
+def test_shards_are_written_and_looked_over(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "shards"
+    words = ["data", "shard", "--data", f"folder:{data}", "--out", str(out), "--images-per-shard", "8"]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["out"], found["shards"], found["images"], found["unreadable"]) == (str(out), 4, 24, [])
+    assert main(words) == 1
+    assert "holds shards already; add --resume" in capsys.readouterr().err
+    assert main([*words, "--resume"]) == 0
+    assert f"24 images in 4 shards, 0.1 MiB; read them by --data shards:{out}" in capsys.readouterr().out
+    assert main(["data", "check", "--data", f"shards:{out}"]) == 0
+    assert "12 RGB" in capsys.readouterr().out
+    shard = out / "test-000001.tar"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1  # behind the end of the tar, where only the checksum looks
+    shard.write_bytes(content)
+    assert main(["data", "check", "--data", f"shards:{out}"]) == 1
+    assert "shard test-000001.tar is damaged: other bytes: restore it" in capsys.readouterr().err
+
+
+def test_shards_without_what_cannot_be_read(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "train" / "red" / "x.png").write_bytes(b"")
+    words = ["data", "shard", "--data", f"folder:{data}", "--short-side", "8"]
+    assert main([*words, "--out", str(tmp_path / "a")]) == 0
+    assert "1 images cannot be read and were left out, first train/red/x.png (" in capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "b"), "--max-bad", "0"]) == 1
+    assert "mend them and write all anew" in capsys.readouterr().err
+    for wrong, said in (((), "data shard needs --out"), (("--out", "x", "--unlabeled", "digits"), "one set at a time"),
+                        (("--out", "x", "--short-side", "0"), "--short-side 0: give 1 or more")):  # fmt: skip
+        assert fails(capsys, 2, "data", "shard", "--data", f"folder:{data}", *wrong).count(said) == 1

@@ -1,0 +1,205 @@
+"""Shards: what is written is read back, an interrupted writer goes on, shards of others are read as they mean it."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import QUIET, write_images
+
+from fasthebb.data import load, shard_writer
+from fasthebb.data.shard_writer import Written, write_shards
+from fasthebb.data.shards import damages, find_shards
+from fasthebb.data.sources import find_source
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for part in ("train", "test"):
+        write_images(tmp_path / "images" / part, each=7)
+    Image.new("RGB", (12, 12), "white").save(tmp_path / "images" / "train" / "of no class.png")
+    return tmp_path / "images"
+
+
+def write(images: Path | str, out: Path, **how: object) -> Written:
+    spec = images if isinstance(images, str) else f"folder:{images}"
+    source = find_source(spec, data_dir=None, labels_file=None, download=False, console=QUIET)
+    return write_shards(source, out, console=QUIET, **({"images_per_shard": 5} | how))  # type: ignore[arg-type]
+
+
+def png(colour: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (12, 12), (colour, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+def pack(path: Path, members: dict[str, bytes], kind: int = tarfile.USTAR_FORMAT, **info: object) -> Path:
+    with tarfile.open(path, "w", format=kind) as tar:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            for key, value in info.items():
+                setattr(member, key, value)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_what_is_written_is_read(images: Path, tmp_path: Path) -> None:
+    written = write(images, tmp_path / "shards")
+    assert (written.shards, written.images, written.unreadable) == (5 + 5, 43, [])
+    before, after = load(f"folder:{images}", image_size=12), load(f"shards:{tmp_path / 'shards'}", image_size=12)
+    assert after.classes == before.classes
+    assert torch.equal(after.test.images, before.test.images), "a part to test on keeps its order"
+    assert torch.equal(after.test.labels, before.test.labels)
+    order = torch.randperm(22, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(after.train.images, before.train.images[order])
+    assert torch.equal(after.train.labels, before.train.labels[order])
+    assert after.train.paths[0].startswith(f"train-000000.tar/{int(order[0]):08}_")
+    for path in (tmp_path / "shards").glob("*.tar"):
+        with tarfile.open(path) as tar:  # others read them too
+            assert {member.mode for member in tar} == {0o644}
+    assert list(damages(tmp_path / "shards")) == []
+
+
+def test_arrays_lose_nothing(tmp_path: Path) -> None:
+    written = write("digits", tmp_path / "shards", images_per_shard=1000)
+    assert (written.shards, written.images) == (3, 1797)
+    before = load("digits", image_size=8)
+    after = load(f"shards:{tmp_path / 'shards'}", image_size=8, channels=1)
+    assert torch.equal(after.test.images, before.test.images)
+    assert torch.equal(after.train.labels.bincount(), before.train.labels.bincount())
+
+
+def test_larger_images_become_smaller(tmp_path: Path) -> None:
+    for name, size in (("wide", (90, 40)), ("small", (10, 30))):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", size, "red").save(tmp_path / "images" / name / f"{number}.png")
+    write(tmp_path / "images", tmp_path / "shards", short_side=20)
+    seen = set()
+    for path in (tmp_path / "shards").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if not member.name.endswith("cls"):
+                    opened = Image.open(tar.extractfile(member))  # type: ignore[arg-type]
+                    seen.add((opened.format, opened.size))
+    assert seen == {("JPEG", (45, 20)), ("PNG", (10, 30))}
+
+
+def test_an_interrupted_writer_goes_on(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(images, tmp_path / "whole")
+    save, calls = shard_writer.atomic_save, 0
+
+    def failing(path: Path, fill: Callable[..., None]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise OSError("no space left on the disk")
+        save(path, fill)
+
+    out = tmp_path / "shards"
+    monkeypatch.setattr(shard_writer, "atomic_save", failing)
+    with pytest.raises(OSError, match="no space left"):
+        write(images, out)
+    with pytest.raises(ValueError, match="has 3 of 10 shards: finish it by the same"):
+        find_shards("shards:x", out)
+    with pytest.raises(ValueError, match="holds shards already; add --resume"):
+        write(images, out)
+    with pytest.raises(ValueError, match="other images or options"):
+        write(images, out, images_per_shard=6, resume=True)
+    (out / "train-000001.tar").unlink()
+    with (out / "index.jsonl").open("a") as index:
+        index.write('{"shard": "torn')
+    written = write(images, out, resume=True)
+    assert calls == 4 + 8
+    assert (written.shards, written.images) == (10, 43)
+    for path in (tmp_path / "whole").glob("*.tar"):
+        assert path.read_bytes() == (out / path.name).read_bytes()
+    assert write(images, out, resume=True) == written
+
+
+def test_damage_is_named(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    write(images, out)
+    whole = (out / "train-000002.tar").read_bytes()
+    flipped = bytearray(whole)
+    flipped[700] ^= 1
+    (out / "train-000002.tar").write_bytes(flipped)
+    assert list(damages(out)) == ["shard train-000002.tar is damaged: other bytes"]
+    (out / "train-000002.tar").write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"train-000002.tar is damaged \(it has \d+ bytes, not \d+\): restore it"):
+        find_shards("shards:x", out)
+    (out / "train-000002.tar").unlink()
+    assert list(damages(out)) == ["shard train-000002.tar is damaged: it is missing"]
+
+
+def test_what_cannot_be_read_is_left_out(images: Path, tmp_path: Path) -> None:
+    (images / "train" / "red" / "bad.png").write_bytes(b"no image")
+    assert write(images, tmp_path / "as they are").images == 44, "files are not looked into"
+    written = write(images, tmp_path / "smaller", short_side=4)
+    assert written.images == 43
+    assert written.unreadable == ["train/red/bad.png (no image of a known kind)"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_shards_of_others(kind: int, tmp_path: Path) -> None:
+    long = "a/" + "long" * 20 + "/" + "name" * 9
+    pack(tmp_path / "set-train-00.tar", {"0.png": png(0), "0.cls": b"1", "1.png": png(1), "1.cls": b"2"}, kind)
+    pack(tmp_path / "set-train-01.tar", {"._0.png": b"", "b/0.json": b'{"label": 0}', "b/0.seg.png": png(7)}, kind,
+         mtime=1.5)  # fmt: skip
+    pack(tmp_path / "set-validation-00.tar", {f"{long}.jpg": png(9), f"{long}.cls": b"2\n", "z.txt": b"words"}, kind)
+    found = find_shards("shards:x", tmp_path / "set-{train,validation}-{00..00}.tar")
+    assert [item.name for item in found.parts["train"]] == ["set-train-00.tar/0.png", "set-train-00.tar/1.png"]
+    assert [(item.name, item.label) for item in found.parts["test"]] == [(f"set-validation-00.tar/{long}.jpg", 2)]
+    assert found.classes == ("0", "1", "2")
+    dataset = load(f"shards:{tmp_path}/*.tar", image_size=12)
+    assert dataset.train.labels.tolist() == [1, 2, 0]
+    assert dataset.train.images[:, 0, 0, 0].tolist() == [0, 1, 7]
+    assert dataset.test.images[0, 0, 0, 0] == 9
+
+
+def test_class_names_and_a_part_to_test_on(tmp_path: Path) -> None:
+    members = {f"{n:02}.png": png(n) for n in range(20)}
+    members |= {f"{n:02}.cls": b"cat" if n % 2 else b"dog" for n in range(18)}
+    pack(tmp_path / "a.tar", dict(sorted(members.items())))
+    found = find_shards("shards:x", tmp_path / "a.tar")
+    assert found.classes == ("cat", "dog")
+    assert {part: np.unique([i.label for i in items], return_counts=True)[1].tolist()
+            for part, items in found.parts.items()} == {"train": [2, 7, 7], "test": [2, 2]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"a.txt": b"words"}, "has no training image"),
+        ({"a.png": png(1), "a.json": b"no JSON"}, "a.json is no JSON"),
+        ({"a.png": png(1), "a.cls": b"123456789"}, "class number 123456789"),
+        ({"a.png": png(1), "a.cls": b"\xff"}, "cannot be read"),
+    ],
+)
+def test_what_is_not_understood(members: dict[str, bytes], said: str, tmp_path: Path) -> None:
+    pack(tmp_path / "a.tar", members)
+    with pytest.raises(ValueError, match=said):
+        find_shards("shards:x", tmp_path / "a.tar")
+
+
+def test_what_is_not_there(images: Path, tmp_path: Path) -> None:
+    for pattern in ("none.tar", "none-*.tar", "none-{00..01}.tar"):
+        with pytest.raises(ValueError, match=r"shards:x: there is no .*none.*: check the path"):
+            find_shards("shards:x", tmp_path / pattern)
+    with pytest.raises(ValueError, match=r"has no index.jsonl: name the shards by a pattern \(.*/train-\*.tar\)"):
+        find_shards("shards:x", images)
+    (images / "index.jsonl").write_text(json.dumps({"format": "of another program"}) + "\n")
+    with pytest.raises(ValueError, match="is no index of shards"):
+        find_shards("shards:x", images)
+    torn = pack(tmp_path / "torn.tar", {"a.png": png(1), "b.png": png(2)})
+    torn.write_bytes(torn.read_bytes()[:1300])
+    with pytest.raises(ValueError, match=r"torn.tar cannot be read \(.*truncated or damaged"):
+        find_shards("shards:x", torn)
