@@ -3,7 +3,7 @@
 | file | holds |
 |---|---|
 | PART-000000.tar … | images as `KEY.SUFFIX` and, if labelled, `KEY.cls`, the number of the class |
-| index.jsonl | a header: format, class names, how many shards, a hash of what they are made of; then a row a shard |
+| index.jsonl | format, class names, number of shards, a hash of what they are made of; then a row a shard, see `Index` |
 
 The training part is shuffled by a fixed seed, so that a shard holds all classes; other parts keep their order.
 """
@@ -155,7 +155,7 @@ def write_shards(
         for shard in console.progress([shard for shard in plan if shard.name not in done], "shards"):
             done[shard.name] = _write(images, folder, shard, unreadable)
             append_line(folder / INDEX, json.dumps(done[shard.name]))
-    number, size = (sum(row[key] for row in done.values()) for key in ("images", "bytes"))
+    number, size = sum(len(row["images"]) for row in done.values()), sum(row["bytes"] for row in done.values())
     return Written(len(plan), number, size, unreadable)
 
 
@@ -180,7 +180,7 @@ def _begun(folder: Path, header: dict[str, Any], *, resume: bool) -> dict[str, A
 
 
 def _write(images: _Files | _Pixels, folder: Path, shard: _Shard, unreadable: list[str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"shard": shard.name, "part": shard.part, "images": 0}
+    row: dict[str, Any] = {"shard": shard.name, "part": shard.part, "images": []}
 
     def fill(file: BinaryIO) -> None:
         hashed = _Hashed(file)
@@ -189,8 +189,9 @@ def _write(images: _Files | _Pixels, folder: Path, shard: _Shard, unreadable: li
                 if isinstance(made, str):
                     unreadable.append(made)
                     continue
-                row["images"] += 1
-                _add(tar, f"{made.key}.{made.suffix}", made.data)
+                name = f"{made.key}.{made.suffix}"
+                row["images"].append([name, made.label, tar.offset + tarfile.BLOCKSIZE, len(made.data)])
+                _add(tar, name, made.data)
                 if made.label >= 0:
                     _add(tar, f"{made.key}.cls", str(made.label).encode())
         row.update(bytes=hashed.bytes, blake2b=hashed.digest.hexdigest())

@@ -2,8 +2,8 @@
 
 Members of one key, all of a name before the first dot, are one image: `KEY.jpg` and, if it is labelled, `KEY.cls` with
 the number of its class, or its name; `KEY.json` may say it as "label". A folder that `fasthebb data shard` wrote has
-an index with class names, parts, sizes and checksums; shards of others tell their part by their name, train-…, val-…,
-validation-… or test-…. Images are read in place, by their offset in the shard.
+an index with class names, parts, checksums, and where each image lies; shards of others tell their part by their name,
+train-…, val-…, validation-… or test-…. Images are read in place, by their offset in the shard.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ _LARGEST = 1 << 20  # bytes of a label
 
 
 class Index(NamedTuple):
-    """What a folder of shards holds: the header of its index, and a row for each shard that is whole."""
+    """What a folder of shards holds: the header of its index, and a row for each shard that is whole.
+
+    A row: shard, the file; part; bytes and blake2b of the file; images, each as [member, class or -1, offset, size].
+    """
 
     header: Mapping[str, Any]
     shards: Sequence[Mapping[str, Any]]
@@ -54,16 +57,16 @@ def find_shards(spec: str, pattern: Path) -> Listing:
 
     Raises ValueError, beginning with `spec`, for shards that are not there, unfinished, or damaged.
     """
-    index = _complete(spec, pattern) if pattern.is_dir() else None
-    if index is None:
-        places = {path: _part_of(path) for path in _expanded(spec, pattern)}
-    else:
-        places = {pattern / row["shard"]: row["part"] for row in index.shards}
+    if pattern.is_dir():
+        return _of_index(spec, pattern)
     found: dict[str, list[_Sample]] = {}
-    for path, samples in zip(places, in_threads(lambda path: list(_samples(spec, path)), places)):
-        found.setdefault(places[path], []).extend(samples)
-    classes = tuple(index.header["classes"]) if index else _classes(said for part in found.values() for _, said in part)
-    return _parted(spec, classes, {part: _labelled(spec, classes, some) for part, some in found.items()})
+    paths = _expanded(spec, pattern)
+    for path, samples in zip(paths, in_threads(lambda path: list(_samples(spec, path)), paths)):
+        found.setdefault(_part_of(path), []).extend(samples)
+    classes = _classes(said for part in found.values() for _, said in part)
+    numbers = {name: number for number, name in enumerate(classes)} | {"": UNLABELLED}
+    parts = {part: [item._replace(label=numbers[said]) for item, said in some] for part, some in found.items()}
+    return _parted(spec, classes, parts)
 
 
 def read_index(folder: Path) -> Index | None:
@@ -101,6 +104,16 @@ def checksum(path: Path) -> str:
     """blake2b of a file, 16 bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _of_index(spec: str, folder: Path) -> Listing:
+    index = _complete(spec, folder)
+    parts: dict[str, list[Item]] = {}
+    for row in index.shards:
+        shard, path = row["shard"], str(folder / row["shard"])
+        some = (Item(f"{shard}/{name}", label, path, offset, size) for name, label, offset, size in row["images"])
+        parts.setdefault(row["part"], []).extend(some)
+    return _parted(spec, tuple(index.header["classes"]), parts)
 
 
 def _complete(spec: str, folder: Path) -> Index:
@@ -220,17 +233,9 @@ def _classes(said: Iterable[str]) -> tuple[str, ...]:
     numbers = [int(name) for name in names if name.isdecimal()]
     if len(numbers) == len(names):
         if max(numbers, default=0) >= MOST_CLASSES:
-            raise ValueError(f"class number {max(numbers)} of a shard: give numbers from 0 on")
+            raise ValueError(f"shards name class {max(numbers)}: number classes from 0 on")
         return tuple(str(number) for number in range(max(numbers, default=-1) + 1))
     return tuple(sorted(names))
-
-
-def _labelled(spec: str, classes: tuple[str, ...], samples: list[_Sample]) -> list[Item]:
-    numbers = {name: number for number, name in enumerate(classes)}
-    numbers |= {str(number): number for number in range(len(classes))}
-    if strange := next((s for s in samples if s.said and s.said not in numbers), None):
-        raise ValueError(f"{spec}: {strange.item.name} is of class {strange.said!r}, which the index does not have")
-    return [item._replace(label=numbers[said] if said else UNLABELLED) for item, said in samples]
 
 
 def _parted(spec: str, classes: tuple[str, ...], parts: dict[str, list[Item]]) -> Listing:

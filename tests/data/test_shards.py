@@ -180,7 +180,7 @@ def test_class_names_and_a_part_to_test_on(tmp_path: Path) -> None:
     [
         ({"a.txt": b"words"}, "has no training image"),
         ({"a.png": png(1), "a.json": b"no JSON"}, "a.json is no JSON"),
-        ({"a.png": png(1), "a.cls": b"123456789"}, "class number 123456789"),
+        ({"a.png": png(1), "a.cls": b"123456789"}, "shards name class 123456789"),
         ({"a.png": png(1), "a.cls": b"\xff"}, "cannot be read"),
     ],
 )
