@@ -3,7 +3,7 @@
 | file | holds |
 |---|---|
 | PART-000000.tar … | images as `KEY.SUFFIX` and, if labelled, `KEY.cls`, the number of the class |
-| index.jsonl | format, class names, number of shards, a hash of what they are made of; then a row a shard, see `Index` |
+| index.jsonl | format, classes, number of shards, a hash of what they are made of; then a row a shard, see `Index` |
 
 The training part is shuffled by a fixed seed, so that a shard holds all classes; other parts keep their order.
 """
