@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fasthebb.evaluation.results import load
+from fasthebb.evaluation.results import Record, load
 from fasthebb.jobs.net import Net
 from fasthebb.models.ready import WHITENING
 from fasthebb.training.run import read_metrics
@@ -89,7 +90,7 @@ def _classes(net: Net) -> str:
 
 
 def _results(run: Path) -> str:
-    records = load(run)[0] if (run / "results.json").exists() else []
+    records = _records(run)
     if not records:
         return "Not measured."
     rows = [
@@ -97,6 +98,17 @@ def _results(run: Path) -> str:
         for r in records
     ]
     return _table(("method", "depth", "labels", "top-1 %", "top-5 %"), rows)
+
+
+def _records(run: Path) -> list[Record]:
+    # Of a run, or of a study's cell that pre-trained: what its features are worth, as the study measured.
+    if (run / "results.json").exists():
+        return load(run)[0]
+    cell, method = run.resolve(), run.resolve().name.removeprefix("pretrain-")
+    frozen = cell.with_name(f"frozen-{method}") / "records.json"
+    if cell.parent.name != "cells" or not frozen.is_file():
+        return []
+    return [found for row in json.loads(frozen.read_text()) if (found := Record(**row)).depth is not None]
 
 
 def _percent(value: float | None) -> str:

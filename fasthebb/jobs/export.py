@@ -11,7 +11,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +63,7 @@ def run(options: ExportOptions, console: Console) -> dict[str, Any]:
     if "onnx" in options.formats:
         _package("onnx"), _package("onnxscript")
     net, model = read_net(options.run, console)
+    net = _public(net)
     model.eval()
     images = torch.rand(
         IMAGES, len(net.mean), net.image_size, net.image_size, generator=torch.Generator().manual_seed(0)
@@ -82,6 +83,13 @@ def run(options: ExportOptions, console: Console) -> dict[str, Any]:
         atomic_write(folder / "README.md", card(net, options.run, differences))
     console.say(f"exported: {out}")
     return {"run": options.run, "out": out, "differences": differences}
+
+
+def _public(net: Net) -> Net:
+    # Without the folders of this machine: of a folder or shards the last part of the path alone.
+    kind, colon, path = net.dataset.partition(":")
+    name = f"{kind}:{Path(path).name}" if colon else kind
+    return replace(net, dataset=name, source={"data": name})
 
 
 Writer = Callable[[Path, Net, nn.Module, Tensor], Tensor]

@@ -66,11 +66,13 @@ def test_weights_card_and_config(made: Path, tmp_path: Path, capsys: pytest.Capt
         dict(sorted(load_file(out / "model.safetensors").items())), dict(sorted(weights(made / "tuned").items()))
     )
     config = json.loads((out / "config.json").read_text())
-    assert config == json.loads((made / "tuned" / "model.json").read_text())
+    kept = json.loads((made / "tuned" / "model.json").read_text())
+    assert config == {**kept, "dataset": "folder:images", "source": {"data": "folder:images"}}
     with safe_open(out / "model.safetensors", "pt") as file:
         assert json.loads(file.metadata()["about"]) == config
     card = (out / "README.md").read_text()
     (result,) = json.loads((made / "tuned" / "results.json").read_text())
+    assert str(made) not in card + json.dumps(config)
     for fact in ("SoftWTA", "blue, green, red", f"{result['top1']:.2f}", "12, balanced, seed 0", "0.0e+00", "2 steps"):
         assert fact in card
     assert not [p.name for p in out.parent.iterdir() if p != out]
@@ -196,3 +198,13 @@ def test_a_run_without_results_says_so(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "tuned", tmp_path / "run")
     (tmp_path / "run" / "results.json").unlink()
     assert "Not measured." in (exported(tmp_path / "run", tmp_path / "out") / "README.md").read_text()
+
+
+def test_the_card_of_a_study_s_cell(tmp_path: Path) -> None:
+    words = ("--methods", "hpca", "--budgets", "20", "--seeds", "0", "--epochs", "1", "--no-finetune", "--no-knn")
+    assert main(["study", *NET, "--data", "digits", *words, "--out", f"{tmp_path / 'study'}", "--quiet"]) == 0
+    card = (exported(tmp_path / "study" / "cells" / "pretrain-hpca-s0", tmp_path / "out") / "README.md").read_text()
+    records = json.loads((tmp_path / "study" / "results.json").read_text())
+    listed = [f"| {r['method']} | {r['depth']} | 20 | {r['top1']:.2f} |" for r in records if r["depth"]]
+    assert len(listed) == 2
+    assert [line[: len(listed[0])] for line in card.splitlines() if line.startswith("| HPCA")] == listed

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fasthebb.cli import main
+from fasthebb.data import few_labels, load
+from fasthebb.evaluation import linear_probe
+from fasthebb.models import load as ready
 
 EACH = {"train": 160, "test": 40}  # images of each of ten classes
 
@@ -56,3 +60,17 @@ def test_three_commands(photographs: Path, tmp_path: Path) -> None:
 def results(run: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((run / "results.json").read_text())
     return found
+
+
+@pytest.mark.slow
+def test_the_ready_weights_are_worth_their_labels(photographs: Path) -> None:
+    dataset = load(f"folder:{photographs}", image_size=32)
+    chosen = few_labels(dataset.train.labels, 300, seed=0)
+    net = ready("cifar10-softhebb")
+    with torch.no_grad():
+        few, tested = (
+            torch.cat([net(x.float() / 255) for x in images.split(50)])
+            for images in (dataset.train.images[chosen], dataset.test.images)
+        )
+    probe = linear_probe(few, dataset.train.labels[chosen])
+    assert probe.score(tested, dataset.test.labels) > 45, "chance is 10 %"

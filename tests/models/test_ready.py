@@ -113,3 +113,14 @@ def test_files_that_do_not_fit(made: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\x01" * 30)
     with pytest.raises(ValueError, match="holds no net of this version"):
         load(folder)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (Path(__file__).parents[2] / "weights").iterdir()))
+def test_the_ready_weights(name: str) -> None:
+    net = load(name)
+    side = net.about["image_size"]
+    images = torch.rand(2, len(net.about["mean"]), side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = net(images)
+    assert features.isfinite().all()
+    assert (features[0] - features[1]).abs().mean() > 0.1 * features.abs().mean()
