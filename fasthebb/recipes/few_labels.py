@@ -14,12 +14,13 @@ from typing import Any
 from fasthebb.study.options import PATCHES, StudyOptions, standard_rules
 from fasthebb.study.softhebb import softhebb
 
-# Of nets trained end to end. Rates above the second do not converge under thousands of features of the last layer.
+# Of nets trained end to end. Under thousands of features of the last layer a rate of 1e-2 does not converge, and hidden
+# layers may learn faster than that layer.
 SETTINGS: list[dict[str, Any]] = [
-    {"finetune_lr": 1e-3, "augment": "light"},
-    {"finetune_lr": 3e-3, "augment": "light"},
-    {"finetune_lr": 1e-2, "augment": "light"},
-    {"finetune_lr": 3e-3, "augment": "hard"},
+    {"finetune_lr": 3e-4, "hidden_rate": 10.0, "weight_decay": 5e-4, "augment": "light"},
+    {"finetune_lr": 1e-3, "hidden_rate": 1.0, "weight_decay": 5e-3, "augment": "light"},
+    {"finetune_lr": 1e-3, "hidden_rate": 10.0, "weight_decay": 5e-4, "augment": "light"},
+    {"finetune_lr": 3e-4, "hidden_rate": 10.0, "weight_decay": 5e-4, "augment": "hard"},
 ]
 SIX: dict[str, Any] = {"model": "sixlayer", "width": 1.0, "batch_size": 64}
 STUDENT: dict[str, Any] = {
@@ -56,7 +57,7 @@ def few_labels_cifar10() -> StudyOptions:
         mirror=True,
         knn=False,
         finetune=False,
-        finetune_steps=1000,
+        finetune_steps=1500,
         tuning=SETTINGS,
         tune_at=["1%", "10%"],
         both_twins=False,
