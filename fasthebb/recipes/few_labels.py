@@ -22,12 +22,12 @@ SETTINGS: list[dict[str, Any]] = [
     {"finetune_lr": 1e-3, "hidden_rate": 10.0, "weight_decay": 5e-4, "augment": "light"},
     {"finetune_lr": 3e-4, "hidden_rate": 10.0, "weight_decay": 5e-4, "augment": "hard"},
 ]
-SIX: dict[str, Any] = {"model": "sixlayer", "width": 1.0, "batch_size": 64}
+SIX: dict[str, Any] = {"model": "sixlayer", "width": 1.0, "batch_size": 64, "finetune_batch_size": 128}
 STUDENT: dict[str, Any] = {
     "student": True,
     "budget_seeds": {},
     "finetune_lr": 3e-3,
-    "finetune_batch_size": 64,
+    "finetune_batch_size": 128,
     "augment": "light",
     "weight_decay": 5e-4,
     "tuning": [],
