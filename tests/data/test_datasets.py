@@ -129,7 +129,7 @@ def test_progress_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 def test_unknown_data_sets(spec: str, message: str) -> None:
     with pytest.raises(ValueError) as error:
         load(spec)
-    assert str(error.value) == message.replace("KNOWN", ", ".join(("digits", "folder:PATH", *NAMES)))
+    assert str(error.value) == message.replace("KNOWN", ", ".join(("digits", "folder:PATH", "shards:PATH", *NAMES)))
 
 
 def test_a_bare_path_is_pointed_out(tmp_path: Path) -> None:

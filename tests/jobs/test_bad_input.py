@@ -98,7 +98,7 @@ def test_numbers_of_a_file(value: str, capsys: pytest.CaptureFixture[str], here:
 
 
 FAILURES = {
-    "data": (("--data", "digit"), "data set 'digit' is unknown: there is digits, folder:PATH, mnist"),
+    "data": (("--data", "digit"), "data set 'digit' is unknown: there is digits, folder:PATH, shards:PATH, mnist"),
     "missing": (("--data", "folder:no"), "folder:no: no is missing: check the path"),
     "empty": (("--data", "folder:empty"), "empty holds no images: put them into empty/CLASS/"),
     "loose": (("--data", "folder:loose"), "holds 1 images but no class sub-folders"),
