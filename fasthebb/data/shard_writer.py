@@ -26,11 +26,10 @@ from PIL import Image
 from fasthebb.console import Console
 from fasthebb.data.decode import in_threads, one_line, open_image, read_item, reason
 from fasthebb.data.listing import Arrays, Item, Listing
-from fasthebb.data.shards import FORMAT, INDEX, read_index
+from fasthebb.data.shards import BYTES, FORMAT, INDEX, damage_of, read_index
 from fasthebb.files import append_line, atomic_save, lock
 
 QUALITY = 95  # of JPEG
-BYTES = 16  # of a checksum
 
 
 class Written(NamedTuple):
@@ -175,8 +174,7 @@ def _begun(folder: Path, header: dict[str, Any], *, resume: bool) -> dict[str, A
         raise ValueError(f"{folder} holds shards already; add --resume to go on with them, or name another folder")
     if dict(index.header) != header:
         raise ValueError(f"{folder} holds shards of other images or options; name another folder")
-    whole = (row for row in index.shards if (folder / row["shard"]).is_file())
-    return {row["shard"]: row for row in whole if (folder / row["shard"]).stat().st_size == row["bytes"]}
+    return {row["shard"]: row for row in index.shards if damage_of(folder, row) is None}
 
 
 def _write(images: _Files | _Pixels, folder: Path, shard: _Shard, unreadable: list[str]) -> dict[str, Any]:

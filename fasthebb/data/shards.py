@@ -23,6 +23,7 @@ from fasthebb.data.archives import DAMAGED, Member, tar_members
 from fasthebb.data.decode import SUFFIXES, in_threads
 from fasthebb.data.folders import hold_out, label_items
 from fasthebb.data.listing import UNLABELLED, Item, Listing
+from fasthebb.data.patterns import expanded
 
 INDEX = "index.jsonl"
 FORMAT = "fasthebb-shards-1"
@@ -30,7 +31,8 @@ LABELS = ("cls", "index", "json")  # members that tell a class, the first that i
 _PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _PART = re.compile(rf"({'|'.join(sorted(_PARTS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
 MOST_CLASSES = 1_000_000  # by number
-_LARGEST = 1 << 20  # bytes of a label
+BYTES = 16  # of a checksum, blake2b
+_LARGEST = 1 << 20  # bytes of a label, and of what is hashed at a time
 
 
 class Index(NamedTuple):
@@ -60,7 +62,7 @@ def find_shards(spec: str, pattern: Path) -> Listing:
     if pattern.is_dir():
         return _of_index(spec, pattern)
     found: dict[str, list[_Sample]] = {}
-    paths = _expanded(spec, pattern)
+    paths = expanded(spec, pattern)
     for path, samples in zip(paths, in_threads(lambda path: list(_samples(spec, path)), paths)):
         found.setdefault(_part_of(path), []).extend(samples)
     classes = _classes(said for part in found.values() for _, said in part)
@@ -92,7 +94,7 @@ def damages(folder: Path) -> Iterator[str]:
     index = read_index(folder)
 
     def look(row: Mapping[str, Any]) -> str | None:
-        return _damage(folder, row) or (None if checksum(folder / row["shard"]) == row["blake2b"] else "other bytes")
+        return damage_of(folder, row) or (None if _checksum(folder / row["shard"]) == row["blake2b"] else "other bytes")
 
     rows = index.shards if index else ()
     for row, damage in zip(rows, in_threads(look, rows)):
@@ -100,10 +102,12 @@ def damages(folder: Path) -> Iterator[str]:
             yield f"shard {row['shard']} is damaged: {damage}"
 
 
-def checksum(path: Path) -> str:
-    """blake2b of a file, 16 bytes in hexadecimal."""
+def _checksum(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=BYTES)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        while block := file.read(_LARGEST):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _of_index(spec: str, folder: Path) -> Listing:
@@ -126,12 +130,13 @@ def _complete(spec: str, folder: Path) -> Index:
             "`fasthebb data shard` with --resume"
         )
     for row in index.shards:
-        if damage := _damage(folder, row):
+        if damage := damage_of(folder, row):
             raise ValueError(f"{spec}: {folder / row['shard']} is damaged ({damage}): restore it, or make it again")
     return index
 
 
-def _damage(folder: Path, row: Mapping[str, Any]) -> str | None:
+def damage_of(folder: Path, row: Mapping[str, Any]) -> str | None:
+    """What is wrong with a shard of an index at a glance: it is missing, or of another size."""
     path = folder / row["shard"]
     if not path.is_file():
         return "it is missing"
@@ -144,29 +149,6 @@ def _lines(file: Path) -> Iterator[Any]:
     for line in file.read_text(encoding="utf-8").splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             yield json.loads(line)
-
-
-def _expanded(spec: str, pattern: Path) -> list[Path]:
-    found: list[Path] = []
-    for text in _braced(str(pattern)):
-        path = Path(text)
-        some = sorted(path.parent.glob(path.name)) if set("*?[") & set(path.name) else [path]
-        if not some or not all(place.is_file() for place in some):
-            raise ValueError(f"{spec}: there is no {path}: check the path")
-        found += some
-    return found
-
-
-def _braced(text: str) -> Iterator[str]:
-    """Texts with each {a..b}, numbers of a's width, and each {a,b} spelled out."""
-    match = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", text)
-    if match is None:
-        yield text
-        return
-    first, last, listed = match.groups()
-    words = listed.split(",") if listed else [f"{n:0{len(first)}}" for n in range(int(first), int(last) + 1)]
-    for word in words:
-        yield from _braced(text[: match.start()] + word + text[match.end() :])
 
 
 def _part_of(path: Path) -> str:
