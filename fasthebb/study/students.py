@@ -34,7 +34,6 @@ from fasthebb.memory import peak_bytes
 from fasthebb.study.bench import Bench, student_of
 from fasthebb.study.ensembles import FILE as SCORES
 from fasthebb.study.ensembles import depth_of
-from fasthebb.training.finetune import accuracies
 from fasthebb.training.student import soft_targets, teach
 
 FILE = "teacher.safetensors"
@@ -143,23 +142,24 @@ def _student(bench: Bench, net: Net, labels: int, path: Path) -> list[Record]:
         watcher=bench.watcher(path, net),
     )  # fmt: skip
     peak = peak_bytes() / 2**20
-    alone = accuracies(model, net.loader(bench.dataset.test, 256, bench.device, shuffle=False), (1, 5))
-    own, truth = _shares(bench, net, model)
+    own, truth = _tested(bench, net, model)
     scores = load_file(bench.cell(f"frozen-{bench.method.name}") / SCORES)[str(labels)]
-    both = own + soft_targets(scores, temperature).to(own.device)
-    beside = [topk_accuracy(both, truth, k) for k in (1, 5)]
+    both = own.softmax(2).mean(0) + soft_targets(scores, temperature).to(own.device)
     tested = [
-        record(net, name, labels, labelled(bench.dataset), bench.seed, None, top1, top5)
-        for name, (top1, top5) in ((shown, alone), (f"{shown} and teacher", beside))
-    ]
+        record(
+            net, name, labels, labelled(bench.dataset), bench.seed, None,
+            topk_accuracy(found, truth), topk_accuracy(found, truth, 5),
+        )
+        for name, found in ((shown, own[0]), (f"{shown} and teacher", both))
+    ]  # fmt: skip
     return [replace(r, finetune_seconds=history[-1]["seconds"], peak_memory_mb=peak) for r in tested]
 
 
-def _shares(bench: Bench, net: Net, model: nn.Module) -> tuple[Tensor, Tensor]:
-    # The shares that a student gives the classes, of test images in all views of the probe; and the images' labels.
+def _tested(bench: Bench, net: Net, model: nn.Module) -> tuple[Tensor, Tensor]:
+    # A student's scores [views, M, classes] of the test images, in the views of the probe, and the images' labels.
     views = views_of(bench.options)
     found = [
         predictions(model, net.loader(bench.dataset.test, 256, bench.device, shuffle=False, **view._asdict()))
         for view in views
     ]
-    return torch.stack([scores.softmax(1) for scores, _ in found]).mean(0), found[0][1]
+    return torch.stack([scores for scores, _ in found]), found[0][1]
