@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fasthebb import __version__
-from fasthebb.console import Console
+from fasthebb.console import Console, OtherRank, launched
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
+ON_RANKS = ("pretrain", "finetune", "evaluate")
 EVERYWHERE = ("--debug", "--json", "--quiet")
 
 
@@ -105,9 +106,11 @@ def _imported(path: str) -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    given = given[1:] if given[:1] == ["--"] else given  # without it torchrun takes --run for its own --run-path
     said = {word for word in given if word in EVERYWHERE}
     given = [word for word in given if word not in EVERYWHERE]
-    console = Console(quiet="--quiet" in said)
+    rank, ranks = launched()
+    console = OtherRank(rank) if rank else Console(quiet="--quiet" in said)
     if not given or given[0] in ("-h", "--help", "help"):
         console.say(_help())
         return DONE if given else USAGE
@@ -117,16 +120,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         console.error(_unknown("command", given[0], COMMANDS))
         return USAGE
+    if ranks > 1 and given[0] not in ON_RANKS:
+        console.error(f"{given[0]} runs in one process: start it without torchrun")
+        return USAGE
     with warnings.catch_warnings(), _terminable():
         warnings.showwarning = lambda message, *_, **__: console.warn(" ".join(str(message).split()))
         try:
             return _run(given, console, debug="--debug" in said, as_document="--json" in said)
         except KeyboardInterrupt:
-            console.error("interrupted")
+            if not rank:
+                console.error("interrupted")
             return INTERRUPTED
 
 
 def _run(given: list[str], console: Console, *, debug: bool, as_document: bool) -> int:
+    rank, ranks = launched()
+    from fasthebb.distributed import joined
     from fasthebb.jobs.outcome import Outcome, as_json
     from fasthebb.options import Usage, parse
     from fasthebb.training.stop import Interrupted
@@ -134,9 +143,9 @@ def _run(given: list[str], console: Console, *, debug: bool, as_document: bool) 
     try:
         kind, function = COMMANDS[given[0]].load()
         options = parse(f"fasthebb {given[0]}", kind, given[1:], _recipe(given, kind))
-        with _no_output() if as_document else contextlib.nullcontext():
+        with joined(getattr(options, "rank_timeout", None)), _no_output() if as_document else contextlib.nullcontext():
             found = function(options, console)
-        if as_document:
+        if as_document and not rank:
             sys.stdout.write(as_json(found, options) + "\n")
         sys.stdout.flush()
     except SystemExit as done:  # --help and the like
@@ -145,10 +154,13 @@ def _run(given: list[str], console: Console, *, debug: bool, as_document: bool) 
         console.error(str(error))
         return USAGE
     except Interrupted:
+        if rank:
+            return INTERRUPTED
         resume = [] if {"--resume", "--resume=true"} & set(given) else ["--resume"]
         resumes = "resume" in {f.name for f in fields(kind)}
+        program = "fasthebb" if ranks == 1 else f"torchrun --nproc-per-node {ranks} -m fasthebb --"
         line = shlex.join([*given, *resume])
-        console.error(f"interrupted; go on with: fasthebb {line}" if resumes else "interrupted")
+        console.error(f"interrupted; go on with: {program} {line}" if resumes else "interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # who read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,6 +6,7 @@ that a command that draws nothing starts at once.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -20,9 +21,15 @@ T = TypeVar("T")
 
 FIRST_LINE = 2.0  # seconds until a piped loop says that it is under way
 EVERY = 5.0  # seconds between its lines
+GRACE = 3.0  # seconds that the first rank has to say first what failed
 _NUMBER = re.compile(
     r"[-+−]?\.?\d|[–-]?$"
 )  # what a right-aligned cell starts with; a dash or nothing is a missing number
+
+
+def launched() -> tuple[int, int]:
+    """This process's rank and the number of ranks, as torchrun told it; (0, 1) without torchrun."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 class Console:
@@ -128,6 +135,28 @@ class Console:
             table.add_row(*map(Text, row))
         terminal = self._bars.console if self._bars is not None else Terminal(file=sys.stdout)
         terminal.print(table)
+
+
+class OtherRank(Console):
+    """The voice of a rank that is not the first: it says nothing but an error that the first one does not have."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__(quiet=True)
+        self._rank = rank
+
+    def warn(self, text: str) -> None:
+        """Nothing: the first rank warns."""
+
+    def error(self, text: str) -> None:
+        """Say what failed here alone: where the first rank fails too, this one is ended while it waits."""
+        time.sleep(GRACE)
+        super().error(f"rank {self._rank}: {text}")
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Nothing: the first rank prints."""
+
+    def rich(self, renderable: RichCast) -> None:
+        """Nothing: the first rank prints."""
 
 
 class _Meter:

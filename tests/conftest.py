@@ -1,12 +1,14 @@
-"""Settings of every test: two threads, no warning about biases, real images where they lie."""
+"""Settings of every test: two threads, real images where they lie, two ranks that live as long as the session."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from pool import Ranks, pool
 
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -22,3 +24,9 @@ def shared_data() -> Path:
             pytest.fail(f"FASTHEBB_TEST_DATA={root!r} has no folder data: CI needs the real images")
         pytest.skip("FASTHEBB_TEST_DATA is not set: run the tests through .ci/run to use real images")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    """Runs a function of a test file on two gloo ranks, and returns what each returned or raised."""
+    yield from pool(tmp_path_factory.mktemp("gloo"))

@@ -1,11 +1,8 @@
-"""Two ranks with half the batch each are one process with the whole batch, for every rule."""
+"""Two ranks with half the batch each are one process with the whole batch, for every rule, also through batch norms."""
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
-from typing import Any
+from collections import OrderedDict
 from unittest import mock
 
 import pytest
@@ -13,54 +10,16 @@ import torch
 import torch.distributed as dist
 from cases import RULES, SIGNALS, error
 from nets import Centred, images, net
+from pool import Ranks
 from torch import Tensor, nn
 
 import fasthebb
 from fasthebb.distributed import rank, world_size
+from fasthebb.models import VariancePreservingBatchNorm1d
+from fasthebb.training.sync_norms import synchronised
 
-STEPS, BATCH, LR = 20, 6, 1e-3
-EMPTY, UNEVEN = 7, 11  # steps in which rank 1 has no image, and one image of six
-
-Ranks = Callable[..., list[Any]]
-
-
-def serve(number: int, rendezvous: str, pipe: Connection) -> None:
-    """One rank: run what comes through the pipe and send back its result, or its exception."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=rendezvous, rank=number, world_size=2)
-    while task := pipe.recv():
-        function, args = task
-        try:
-            pipe.send(function(*args))
-        except Exception as problem:
-            pipe.send(problem)
-    dist.destroy_process_group()
-
-
-@pytest.fixture(scope="session")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    """Runs a function of this file on two gloo ranks, and returns what each returned or raised."""
-    rendezvous = (tmp_path_factory.mktemp("gloo") / "rendezvous").as_uri()
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    for number in range(2):
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(number, rendezvous, theirs), daemon=True)
-        process.start()
-        pipes.append(ours)
-        processes.append(process)
-
-    def run(function: Callable[..., Any], *args: Any) -> list[Any]:
-        for pipe in pipes:
-            pipe.send((function, args))
-        assert all(pipe.poll(60) for pipe in pipes), "a rank hangs"
-        return [pipe.recv() for pipe in pipes]
-
-    yield run
-    for pipe, process in zip(pipes, processes, strict=True):
-        pipe.send(None)
-        process.join(10)
-        process.kill()
+STEPS, BATCH, LR = 50, 64, 1e-3
+EMPTY, UNEVEN = 7, 11  # steps in which rank 1 has no image, and one image alone
 
 
 def share(step: int, batch: Tensor) -> Tensor:
@@ -70,48 +29,88 @@ def share(step: int, batch: Tensor) -> Tensor:
     return batch[slice(*bounds)]
 
 
-def wide() -> nn.Sequential:
-    """A net whose Linear layer is wide enough for the causal form of decays."""
+def wide(normed: bool) -> nn.Sequential:
+    """A net whose Linear layer is wide enough for the causal form of decays; with batch norms, one keeps variances."""
     model = net()
-    model.fc = nn.Linear(96, 160).double()
-    return model
+    parts = {"conv": model.conv, "act": model.act, "flat": model.flat, "fc": nn.Linear(96, 160)}
+    if normed:
+        norms = {"bn1": nn.BatchNorm2d(6, momentum=None), "bn2": VariancePreservingBatchNorm1d(160)}
+        parts = {"conv": model.conv, "act": model.act, "bn1": norms["bn1"], "flat": model.flat, "fc": parts["fc"]}
+        parts |= {"bn2": norms["bn2"], "fc2": nn.Linear(160, 5, bias=False)}
+    return nn.Sequential(OrderedDict(parts)).double()
 
 
-def train(rule: fasthebb.Rule, steps: int = STEPS, signal: Tensor | None = None) -> list[Tensor]:
-    """Weights and memory after some steps, and how many reductions a step took."""
-    model = wide()
+def train(
+    rule: fasthebb.Rule, steps: int = STEPS, signal: Tensor | None = None, normed: bool = False,
+    dtype: torch.dtype = torch.float64, parts: int = 1,
+) -> list[Tensor]:  # fmt: skip
+    """Weights, memory and statistics after some steps of so many forwards, and how many reductions a step took."""
+    model = wide(normed).to(dtype)
     model.fc.bias.requires_grad_(False)
     hebb = fasthebb.attach(model, rule)
     optimizer = torch.optim.SGD(hebb.parameters(), lr=LR)
-    with mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as reductions:
+    with mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as reductions, synchronised(model):
         for step in range(steps):
-            hebb.signal = None if signal is None else share(step, signal)
-            with torch.no_grad():
-                model(share(step, images(BATCH, seed=step)))
+            x = share(step, images(BATCH, seed=step)).to(dtype)
+            told = [None] * parts if signal is None else share(step, signal).chunk(parts)
+            for piece, hebb.signal in zip(x.chunk(parts), told, strict=True):
+                with torch.no_grad():
+                    model(piece)
             hebb.write_grad()
             optimizer.step()
     memory = hebb.state_dict()["layers"]["fc"]
-    reduced = torch.tensor(reductions.call_count / steps)
-    return [model.conv.weight.detach(), model.fc.weight.detach(), *memory.values(), reduced]
+    weights = [model.get_submodule(name).weight.detach() for name in hebb.layers]
+    return [*weights, *memory.values(), *model.buffers(), torch.tensor(reductions.call_count / steps)]
 
 
-@pytest.mark.parametrize(
-    ("rule", "signal"),
-    [
-        *(pytest.param(case.rule, None, id=case.name) for case in RULES),
-        *(pytest.param(case.rule, case.signal(BATCH), id=case.name) for case in SIGNALS),
-        pytest.param(Centred(), None, id="memory"),
-    ],
-)
+EVERY = [
+    *(pytest.param(case.rule, None, id=case.name) for case in RULES),
+    *(pytest.param(case.rule, case.signal(BATCH), id=case.name) for case in SIGNALS),
+    pytest.param(Centred(), None, id="memory"),
+]
+SMOOTH = [
+    pytest.param(case.rule, case.name, id=case.name)
+    for case in RULES
+    if isinstance(case.rule, fasthebb.HPCA | fasthebb.Oja | fasthebb.Subspace | fasthebb.SoftWTA | fasthebb.SoftHebb)
+]
+
+
+def errors(got: list[Tensor], want: list[Tensor]) -> list[float]:
+    """Relative errors of what should be equal, each."""
+    return [error(a.double(), b.double()) for a, b in zip(got, want, strict=True)]
+
+
+@pytest.mark.parametrize(("rule", "signal"), EVERY)
 def test_two_ranks_are_one_process(rule: fasthebb.Rule, signal: Tensor | None, ranks: Ranks) -> None:
     start, *_ = train(rule, 1, signal)
     *want, none = train(rule, STEPS, signal)
     first, second = ranks(train, rule, STEPS, signal)
     *got, reductions = first
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert [error(a, b) <= 1e-10 for a, b in zip(got, want, strict=True)] == [True] * len(want)
+    assert max(errors(got, want)) <= 1e-10
+    assert max(errors(train(rule, STEPS, signal, parts=2)[:-1], want)) <= 1e-10  # nor do micro-batches differ
     assert error(want[0], start) > 1e-4  # it did learn
     assert (float(reductions), float(none)) == (1, 0)
+
+
+@pytest.mark.parametrize(("rule", "signal"), EVERY)
+def test_so_they_are_through_batch_norms_that_are_synchronised(
+    rule: fasthebb.Rule, signal: Tensor | None, ranks: Ranks
+) -> None:
+    *want, _ = train(rule, STEPS, signal, True)
+    first, second = ranks(train, rule, STEPS, signal, True)
+    *got, reductions = first
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert max(errors(got, want)) <= 1e-10
+    assert float(reductions) == 3  # one more for each batch norm
+
+
+@pytest.mark.parametrize(("rule", "name"), SMOOTH)
+@pytest.mark.parametrize("normed", [False, True])
+def test_so_they_are_in_single_precision(rule: fasthebb.Rule, name: str, normed: bool, ranks: Ranks) -> None:
+    *want, _ = train(rule, STEPS, None, normed, torch.float32)
+    (*got, _), _ = ranks(train, rule, STEPS, None, normed, torch.float32)
+    assert max(errors(got, want)) <= 1e-4
 
 
 def fail(where: int | None, weights: bool) -> tuple[str, bool, bool]:

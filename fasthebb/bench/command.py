@@ -10,13 +10,13 @@ from fasthebb.bench import gallery, rules
 from fasthebb.bench.filters import SETTINGS
 from fasthebb.bench.run import run as measure
 from fasthebb.console import Console
-from fasthebb.jobs.options import DataOptions
+from fasthebb.jobs.options import LoadOptions
 from fasthebb.jobs.setup import load_data
 from fasthebb.models.blocks import one_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchOptions(DataOptions):
+class BenchOptions(LoadOptions):
     """Time training steps of the six-layer net, or show the filters that first layers learn.
 
     Args:

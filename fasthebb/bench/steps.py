@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fasthebb.bench import naive, published
 from fasthebb.bench.timing import Step
 from fasthebb.hebbian import attach
-from fasthebb.jobs.options import forward_of
+from fasthebb.jobs.layer_rules import forward_of
 from fasthebb.models import build, head_name, sixlayer, vae, vae_loss
 from fasthebb.models.blocks import one_of
 from fasthebb.rules import HPCA, Rule, SoftWTA

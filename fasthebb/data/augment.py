@@ -1,7 +1,7 @@
 """Augmentation of a batch of images: none, light, hard, contrast or mirror; the generator given decides.
 
 Pixels are float32 [B, C, H, W] in [0, 1], before normalisation, and stay so. Random numbers are drawn on the CPU, so
-that every device gets the same.
+that every device gets the same, and for a whole batch, so that a part of it is changed as it would be within the whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 
 CROP_AREA = (0.25, 1.0)  # shares of the image
 CROP_RATIO = (3 / 4, 4 / 3)  # width to height, both as shares of the image's
@@ -30,24 +30,48 @@ LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue are (ITU-R BT.601
 Draw = Callable[[float, float], Tensor]  # uniform in [low, high), one for each image: [B]
 
 
-def augmented(name: str, pixels: Tensor, generator: Generator) -> Tensor:
+class Dice:
+    """Random numbers for the images of a batch, or for those in some of its rows.
+
+    Args:
+        generator: on the CPU.
+        size: images of the whole batch, for all of which is drawn.
+        rows: those that get a number, int64; all by default.
+    """
+
+    def __init__(self, generator: torch.Generator, size: int, rows: Tensor | None = None) -> None:
+        self._generator, self._size, self._rows = generator, size, rows
+
+    def share(self) -> Tensor:
+        """Uniform in [0, 1), float32, one for each image."""
+        return self._of_rows(torch.rand(self._size, generator=self._generator))
+
+    def whole(self, low: int, high: int) -> Tensor:
+        """Whole numbers in [low, high), one for each image."""
+        return self._of_rows(torch.randint(low, high, (self._size,), generator=self._generator))
+
+    def _of_rows(self, drawn: Tensor) -> Tensor:
+        return drawn if self._rows is None else drawn[self._rows]
+
+
+def augmented(name: str, pixels: Tensor, dice: Dice) -> Tensor:
     """Images [B, C, H, W], changed by chance as `name`, one of `AUGMENTATIONS`, says."""
-    return _MOVES[name](pixels, generator)
+    return _MOVES[name](pixels, dice) if len(pixels) else pixels
 
 
-def light(pixels: Tensor, generator: Generator) -> Tensor:
+def light(pixels: Tensor, dice: Dice) -> Tensor:
     """A random flip left to right, and a random crop after reflect padding by an eighth of the side (4 pixels of 32).
 
     One gather of reflected indices: no pixel gets a new value.
     """
-    rows, columns = (_shifted(side, len(pixels), generator).to(pixels.device) for side in pixels.shape[-2:])
-    flip = torch.rand(len(pixels), 1, generator=generator).to(pixels.device) < 0.5
+    rows, columns = (_shifted(side, dice).to(pixels.device) for side in pixels.shape[-2:])
+    flip = dice.share()[:, None].to(pixels.device) < 0.5
     columns = torch.where(flip, columns.flip(1), columns)
     images, channels = (torch.arange(size, device=pixels.device) for size in pixels.shape[:2])
     return pixels[images[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None]]
 
 
-def hard(pixels: Tensor, generator: Generator) -> Tensor:
+def hard(pixels: Tensor, dice: Dice) -> Tensor:
     """A random crop, rotation and flip; jitter of brightness, contrast and colour; a box erased.
 
     Crop: an area of 0.25 to 1 of the image, stretched by 3/4 to 4/3 (no side longer than the image's), turned by up to
@@ -57,11 +81,11 @@ def hard(pixels: Tensor, generator: Generator) -> Tensor:
     0.02 to 0.33 of the area take the image's mean.
     """
 
-    draw = _draws(pixels, generator)
+    draw = _draws(pixels, dice)
     return _erase(_jitter(_move(pixels, draw, CROP_AREA, ANGLE), draw, GREY), draw)
 
 
-def contrast(pixels: Tensor, generator: Generator) -> Tensor:
+def contrast(pixels: Tensor, dice: Dice) -> Tensor:
     """A random crop and flip, and strong jitter of colour: a view of an image for contrastive learning.
 
     Crop: an area of 0.08 to 1 of the image, stretched by 3/4 to 4/3, resampled bilinearly, flipped left to right or
@@ -69,7 +93,7 @@ def contrast(pixels: Tensor, generator: Generator) -> Tensor:
     image in five then becomes grey. Source: Chen et al. 2020, "A simple framework for contrastive learning of visual
     representations", their colour distortion of strength 0.5, without blur, as for CIFAR-10.
     """
-    draw = _draws(pixels, generator)
+    draw = _draws(pixels, dice)
     moved = _move(pixels, draw, CONTRAST_AREA, 0.0)
     jittered = draw(0, 1) < CONTRAST_JITTER
     moved = torch.where(jittered[:, None, None, None], _jitter(moved, draw, 0.0), moved)
@@ -80,7 +104,7 @@ def contrast(pixels: Tensor, generator: Generator) -> Tensor:
     return torch.where((draw(0, 1) < CONTRAST_GREY)[:, None, None, None], grey, moved)
 
 
-_MOVES: dict[str, Callable[[Tensor, Generator], Tensor]] = {
+_MOVES: dict[str, Callable[[Tensor, Dice], Tensor]] = {
     "none": lambda pixels, _: pixels,
     "light": light,
     "hard": hard,
@@ -90,18 +114,18 @@ _MOVES: dict[str, Callable[[Tensor, Generator], Tensor]] = {
 AUGMENTATIONS = tuple(_MOVES)
 
 
-def _draws(pixels: Tensor, generator: Generator) -> Draw:
+def _draws(pixels: Tensor, dice: Dice) -> Draw:
     """Draws one number for each of the images, on their device."""
 
     def draw(low: float, high: float) -> Tensor:
-        return torch.rand(len(pixels), generator=generator).mul_(high - low).add_(low).to(pixels.device)
+        return dice.share().mul_(high - low).add_(low).to(pixels.device)
 
     return draw
 
 
-def _shifted(side: int, count: int, generator: Generator) -> Tensor:
-    """Source positions [count, side] of a crop shifted by up to side // 8 either way, reflected at the edges."""
-    shift = torch.randint(-(side // 8), side // 8 + 1, (count, 1), generator=generator)
+def _shifted(side: int, dice: Dice) -> Tensor:
+    """Source positions [B, side] of a crop shifted by up to side // 8 either way, reflected at the edges."""
+    shift = dice.whole(-(side // 8), side // 8 + 1)[:, None]
     position = (torch.arange(side) + shift).abs()
     return side - 1 - (side - 1 - position).abs()
 

@@ -23,7 +23,8 @@ from typing import BinaryIO
 import numpy as np
 
 from fasthebb.console import Console
-from fasthebb.data.decode import Pixels, decode_each, decode_items, readable
+from fasthebb.data.decode import Pixels, decode_each
+from fasthebb.data.decoded import decode_items, readable
 from fasthebb.data.imageset import ImageSet
 from fasthebb.data.listing import Item
 from fasthebb.files import AnyPath, atomic_save, atomic_write

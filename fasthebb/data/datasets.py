@@ -9,7 +9,8 @@ import torch
 
 from fasthebb.console import Console
 from fasthebb.data.cache import SMALL, Cache
-from fasthebb.data.decode import RESIZES, decode_items
+from fasthebb.data.decode import RESIZES
+from fasthebb.data.decoded import decode_items, stream_items
 from fasthebb.data.imageset import Dataset, ImageSet
 from fasthebb.data.listing import Arrays, Listing
 from fasthebb.data.resize import fit_pixels
@@ -30,6 +31,7 @@ def load(
     unlabeled: str | None = None,
     download: bool = False,
     cache_dir: str | Path | None = None,
+    stream: bool = False,
     console: Console | None = None,
 ) -> Dataset:
     """Load a data set: square images of `image_size` pixels a side, 1 (grey) or 3 (RGB) channels, by default its own.
@@ -41,8 +43,9 @@ def load(
     added to those of this one, without labels. resize: "crop", "stretch" or "pad", see `decode_image`.
 
     Unreadable files are skipped, counted and warned about once. More than 64 MiB of decoded pixels are kept in
-    `cache_dir`, see `Cache`, and mapped; fewer, and those of sets that come as arrays, are in memory. `console` shows
-    progress.
+    `cache_dir`, see `Cache`, and mapped; fewer, and those of sets that come as arrays, are in memory. `stream`: images
+    in files or shards are neither kept nor cached, but decoded each time they are needed, see `Stream`. `console`
+    shows progress.
 
     Raises ValueError for an unknown spec, data that is not there or not whole, and more unreadable files than the
     fraction `max_bad`.
@@ -53,7 +56,9 @@ def load(
     extra: Listing | Arrays | None = None
     if unlabeled is not None:
         extra = find_unlabelled(unlabeled, data_dir=data_dir, download=download, console=console)
-    reader = _Reader(image_size, channels or default_channels(spec), resize, cache_dir, console)
+    reader = _Reader(
+        image_size, channels or default_channels(spec), resize, cache_dir, max_bad if stream else None, console
+    )
     if isinstance(source, Listing) and isinstance(extra, Listing):
         source, extra = _joined(source, extra), None  # decoded, and cached, as one
     parts = reader.read(source)
@@ -73,11 +78,15 @@ def load(
 class _Reader:
     """From files or arrays to images of one size; counts the files and lists the unreadable ones."""
 
-    def __init__(self, size: int, channels: int, resize: str, cache_dir: str | Path | None, console: Console) -> None:
+    def __init__(
+        self, size: int, channels: int, resize: str, cache_dir: str | Path | None, streams: float | None,
+        console: Console,
+    ) -> None:  # fmt: skip
+        # streams: what fraction may be bad of images that are streamed; None if they are not.
         self.files = 0
         self.failures: list[str] = []
         self._shape = (size, channels, resize)
-        self._console = console
+        self._console, self._streams = console, streams
         self._cache = Cache(cache_dir, console)
 
     def read(self, source: Listing | Arrays) -> dict[str, ImageSet]:
@@ -95,7 +104,9 @@ class _Reader:
         large = count * channels * size * size > SMALL
         parts = {}
         for part, items in source.parts.items():
-            if large:
+            if self._streams is not None:
+                parts[part], failures = stream_items(items, *self._shape, self._streams)
+            elif large:
                 parts[part], failures = self._cache.read(items, *self._shape)
             else:
                 parts[part], failures = decode_items(items, *self._shape, self._console)

@@ -6,18 +6,16 @@ import io
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fasthebb.console import Console
-from fasthebb.data.imageset import ImageSet
 from fasthebb.data.listing import Item
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff"})
@@ -56,22 +54,6 @@ def open_image(source: str | os.PathLike[str] | bytes, size: int) -> Image.Image
     return image
 
 
-def decode_items(
-    items: Sequence[Item], size: int, channels: int, resize: str, console: Console
-) -> tuple[ImageSet, list[str]]:
-    """The readable images, in memory, and "name (reason)" of each unreadable one; see `decode_image`."""
-    pixels = np.empty((len(items), channels, size, size), np.uint8)
-    filled = 0
-
-    def keep(block: Pixels) -> None:
-        nonlocal filled
-        pixels[filled : filled + len(block)] = block
-        filled += len(block)
-
-    reasons = decode_each(items, size, channels, resize, keep, console)
-    return readable(items, pixels[:filled], reasons)
-
-
 def decode_each(
     items: Sequence[Item], size: int, channels: int, resize: str, keep: Callable[[Pixels], object], console: Console
 ) -> dict[int, str]:
@@ -104,14 +86,6 @@ def decode_each(
         for _ in console.progress(done(), "reading images", total=len(items)):
             pass
     return reasons
-
-
-def readable(items: Sequence[Item], pixels: Pixels, reasons: Mapping[int, str]) -> tuple[ImageSet, list[str]]:
-    """The images of the items that have no reason, in order, and "name (reason)" of the others."""
-    kept = [item for number, item in enumerate(items) if number not in reasons]
-    labels = torch.tensor([item.label for item in kept], dtype=torch.int64)
-    images = ImageSet(torch.from_numpy(pixels), labels, tuple(item.name for item in kept))
-    return images, [one_line(items[number], why) for number, why in reasons.items()]
 
 
 def read_item(item: Item) -> bytes:

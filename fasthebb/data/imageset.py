@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fasthebb.data.stream import Stream
+
 HASHED = 256 * 2**20  # bytes of pixels of a part that a fingerprint looks at
 _BLOCK = 16 * 2**20  # bytes it looks at in one go
 
@@ -18,12 +20,13 @@ _BLOCK = 16 * 2**20  # bytes it looks at in one go
 class ImageSet:
     """Images and what is known of them.
 
-    images: uint8 [M, C, H, W]. labels: int64 [M], -1 is unlabelled. paths: the M files they come from, or ().
+    images: uint8 [M, C, H, W], or a stream of them. labels: int64 [M], -1 is unlabelled. paths: the M files they come
+    from, or ().
 
     Raises ValueError if these do not fit each other.
     """
 
-    images: Tensor
+    images: Tensor | Stream
     labels: Tensor
     paths: tuple[str, ...] = ()
 
@@ -40,6 +43,12 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def pixels(self, rows: Tensor) -> Tensor:
+        """The images at `rows` (int64 [B]), uint8 [B, C, H, W]; those of a stream are read, on the CPU."""
+        if isinstance(self.images, Stream):
+            return self.images.read(rows)
+        return self.images[rows.to(self.images.device)]
+
     def subset(self, indices: Tensor | Sequence[int]) -> ImageSet:
         """The images at `indices` (int [B]), in that order, copied."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
@@ -48,6 +57,10 @@ class ImageSet:
 
     def extended(self, other: ImageSet) -> ImageSet:
         """These images and then the others, copied into memory; the path of an image that came from no file is ""."""
+        if isinstance(self.images, Stream) or isinstance(other.images, Stream):
+            raise ValueError(
+                "a stream of images has no others added to it: give both as files or shards, or leave out --stream"
+            )
         paths = tuple(path for part in (self, other) for path in part.paths or ("",) * len(part))
         return ImageSet(
             torch.cat([self.images, other.images]),
@@ -85,7 +98,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """A hash, in hexadecimal, of class names and of every part's labels, paths and pixels.
 
-        Of a part with more than `HASHED` bytes of pixels it sees every n-th image, n as small as that allows.
+        Of a part with more than `HASHED` bytes of pixels it sees every n-th image, n as small as that allows; of a
+        stream where the images lie in their files.
         """
         digest = hashlib.blake2b(repr(self.classes).encode(), digest_size=16)
         for name, part in (("train", self.train), ("val", self.val), ("test", self.test)):
@@ -97,7 +111,10 @@ class Dataset:
         return digest.hexdigest()
 
 
-def _hash_pixels(digest: hashlib.blake2b, images: Tensor) -> None:
+def _hash_pixels(digest: hashlib.blake2b, images: Tensor | Stream) -> None:
+    if isinstance(images, Stream):
+        digest.update(images.key())
+        return
     sample = images[:: max(1, -(-images.numel() // HASHED))]
     for block in torch.split(sample, max(1, _BLOCK // max(1, images[:1].numel()))):
         digest.update(block.cpu().contiguous().numpy().data)

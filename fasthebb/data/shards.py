@@ -15,11 +15,12 @@ import json
 import os
 import re
 import tarfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from fasthebb.data.archives import DAMAGED, Member, tar_members
+from fasthebb.data.archives import BLOCK, DAMAGED, Member, tar_members
 from fasthebb.data.decode import SUFFIXES, in_threads
 from fasthebb.data.folders import hold_out, label_items
 from fasthebb.data.listing import UNLABELLED, Item, Listing
@@ -55,9 +56,10 @@ def find_shards(spec: str, pattern: Path) -> Listing:
 
     An image's name is SHARD/KEY.SUFFIX; parts are in the order of their shards and members. Without test shards, val
     shards are the test part; without either, a fixed fifth of every class is held out. Class numbers without names in
-    an index are named by themselves.
+    an index are named by themselves. A shard that is missing from its index, of another size or cut short is warned
+    of; its images are in the listing as far as they are known, for whoever reads them to count the bad ones.
 
-    Raises ValueError, beginning with `spec`, for shards that are not there, unfinished, or damaged.
+    Raises ValueError, beginning with `spec`, for shards that are not there, unfinished, or none.
     """
     if pattern.is_dir():
         return _of_index(spec, pattern)
@@ -131,7 +133,7 @@ def _complete(spec: str, folder: Path) -> Index:
         )
     for row in index.shards:
         if damage := damage_of(folder, row):
-            raise ValueError(f"{spec}: {folder / row['shard']} is damaged ({damage}): restore it, or make it again")
+            warnings.warn(f"{spec}: {folder / row['shard']} is damaged: {damage}", stacklevel=2)
     return index
 
 
@@ -183,18 +185,39 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def _members(file: BinaryIO) -> Iterator[Member]:
-    """The files of a shard, in its order; plain headers are read many times as fast as others."""
+    """The files of a shard, in its order, to where it is torn; plain headers are read many times as fast as others.
+
+    Raises tarfile.TarError for one that begins with none.
+    """
+    end = os.fstat(file.fileno()).st_size
+    found: list[Member] = []
     try:
-        yield from list(tar_members(file, 0, os.fstat(file.fileno()).st_size))
-        return
+        for member in tar_members(file, 0, end):
+            found.append(member)
     except ValueError as error:
-        if "extended headers" not in str(error):
-            raise tarfile.ReadError(str(error)) from None
+        why = str(error)
+        if "extended headers" in why:
+            found, why = _extended(file, end)
+        if why and not found:
+            raise tarfile.ReadError(why) from None
+        if why:
+            warnings.warn(f"{file.name} is torn after {found[-1].name}: what is before is read", stacklevel=2)
+    yield from found
+
+
+def _extended(file: BinaryIO, end: int) -> tuple[list[Member], str]:
+    # The files of a shard with headers of any kind, and why there are no more; "" at its end.
     file.seek(0)
-    with tarfile.open(fileobj=file, mode="r:") as tar:
-        for member in tar:
-            if member.isfile():
-                yield Member(member.name, member.offset_data, member.size)
+    found: list[Member] = []
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if member.isfile() and member.offset_data + member.size <= end:
+                    found.append(Member(member.name, member.offset_data, member.size))
+            mark = os.pread(file.fileno(), BLOCK, tar.offset)
+    except tarfile.TarError as error:
+        return found, str(error)
+    return found, "" if mark == bytes(BLOCK) else "it ends without the mark of its end"
 
 
 def _said(file: BinaryIO, suffix: str, member: Member) -> str:

@@ -32,7 +32,7 @@ AT_LEAST = {
     "tune_steps": 1,
     "weight_decay": 0,
 }
-ABOVE_ZERO = ("finetune_lr", "initial_scale", "lr", "minutes", "student_width", "width")
+ABOVE_ZERO = ("finetune_lr", "initial_scale", "lr", "minutes", "rank_timeout", "student_width", "width")
 LARGEST_SEED = 2**63 - 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from dataclasses import replace
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from fasthebb.console import Console
 from fasthebb.data.labels import parse_budget
+from fasthebb.distributed import first_of_machine, gathered, rank, shared
 from fasthebb.evaluation import confusion_matrix, predictions, topk_accuracy
 from fasthebb.evaluation.results import Record
 from fasthebb.files import atomic_write, lock
@@ -39,8 +41,9 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
     assert text is not None
     device = device_of(options.device)
     place(model, device, options.precision)
-    with lock(options.run):
-        dataset = load_for(net, options, console)
+    with lock(options.run) if rank() == 0 else contextlib.nullcontext():
+        with first_of_machine():
+            dataset = load_for(net, options, console)
         if dataset.classes != net.classes and net.classifier:
             raise ValueError(
                 f"{options.data}: its classes are {', '.join(dataset.classes)}, the run's {', '.join(net.classes)}"
@@ -53,9 +56,12 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
         net = replace(net, classes=dataset.classes, dataset=dataset.name, pretrain_seconds=seconds)
         records = []
         if net.classifier:
-            scores, truth = predictions(model, net.loader(dataset.test, options.batch_size, device, shuffle=False))
+            tests = shared(torch.arange(len(dataset.test)))
+            loader = net.loader(dataset.test, options.batch_size, device, indices=tests, shuffle=False)
+            scores, truth = map(gathered, predictions(model, loader))
             top1, top5 = (topk_accuracy(scores, truth, k) for k in (1, 5))
-            _write_confusion(options.run, net, confusion_matrix(scores.argmax(1), truth, len(net.classes)))
+            if rank() == 0:
+                _write_confusion(options.run, net, confusion_matrix(scores.argmax(1), truth, len(net.classes)))
             records.append(
                 record(
                     net, net.classifier, net.label_count or len(chosen), labelled(dataset), seed, net.depth, top1, top5
@@ -69,7 +75,8 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
             unchosen = bool(options.probe_depths)  # no choice among all
             every = [r for r in found if not (unchosen and r.depth is None and r.method in CHOSEN)]
             records += [replace(r, method=options.named(r.method)) for r in every]
-        add(options.run, records)
+        if rank() == 0:
+            add(options.run, records)
     columns = ("method", "depth", "labels", "top-1 %", "top-5 %")
     console.table(f"{net.dataset}: {options.run}", columns, [_row(r) for r in records])
     return records

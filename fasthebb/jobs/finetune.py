@@ -11,6 +11,7 @@ from torch import Tensor
 from fasthebb.console import Console
 from fasthebb.data import Dataset
 from fasthebb.data.labels import parse_budget
+from fasthebb.distributed import first_of_machine, rank, shared
 from fasthebb.jobs.net import Net, cut_at, read_net, write_net
 from fasthebb.jobs.options import FinetuneOptions
 from fasthebb.jobs.readouts import ReadOutOptions
@@ -24,6 +25,7 @@ from fasthebb.training import checkpoint
 from fasthebb.training.finetune import accuracies, finetune
 from fasthebb.training.loop import device_of, place
 from fasthebb.training.run import RunFolder, finished, read_metrics
+from fasthebb.training.sync_norms import synchronised
 
 
 def run(options: FinetuneOptions, console: Console) -> Path:
@@ -43,11 +45,13 @@ def run(options: FinetuneOptions, console: Console) -> Path:
     kind = "ridge" if options.classifier == "ridge" else "finetune"
     out = options.out or options.run / f"{kind}-{options.labels}{at}-s{options.seed}"
     options = replace(with_data_of(before, options), out=out)
-    with RunFolder(out, plain(options), resume=options.resume, console=console) as folder:
+    defaults = plain(FinetuneOptions(run=options.run))  # what older folders do not name was so
+    with RunFolder(out, plain(options), resume=options.resume, console=console, defaults=defaults) as folder:
         if finished(folder.path):
             console.say(f"{folder.path} is finished already")
             return folder.path
-        dataset = load_for(before, options, console)
+        with first_of_machine():
+            dataset = load_for(before, options, console)
         folder.check_data(dataset.name, dataset.fingerprint)
         if options.depth is not None:
             before, model = cut_at(replace(before, classes=dataset.classes), model, options.depth)
@@ -84,9 +88,11 @@ def run(options: FinetuneOptions, console: Console) -> Path:
         reset_peak()
         seconds = _train(options, net, model, dataset, chosen, validation, folder)
         peak = peak_bytes() / 2**20
-        top1, top5 = accuracies(model, net.loader(dataset.test, 256, device, shuffle=False), (1, 5))
+        tests = shared(torch.arange(len(dataset.test)))
+        top1, top5 = accuracies(model, net.loader(dataset.test, 256, device, indices=tests, shuffle=False), (1, 5))
         tested = record(net, net.classifier or "", len(chosen), labelled(dataset), options.seed, net.depth, top1, top5)
-        add(folder.path, [replace(tested, finetune_seconds=seconds, peak_memory_mb=peak)])
+        if rank() == 0:
+            add(folder.path, [replace(tested, finetune_seconds=seconds, peak_memory_mb=peak)])
         folder.log(f"{len(chosen)} labels: test accuracy {top1:.2f} %: {folder.path}")
         folder.finish(model, net.plain())
         return folder.path
@@ -105,26 +111,27 @@ def _train(
             for view in views_of(ReadOutOptions(probe=True, mirror=options.mirror))
         ]
         return ridge_head(model, net, views, pool=options.pool, watcher=watcher)[-1]["seconds"]
-    loader = net.loader(
+    loader = net.loader_of_rank(
         dataset.train, options.batch_size, device, indices=chosen, seed=options.seed, augment=options.augment
     )
     held = None
     if len(validation):
-        held = net.loader(dataset.val or dataset.train, 256, device, indices=validation, shuffle=False)
-    history = finetune(
-        model,
-        loader,
-        epochs=max(options.epochs, -(-options.min_steps // len(loader))),
-        lr=options.lr,
-        head_only=options.head_only,
-        head=net.head,
-        head_steps=options.head_steps,
-        hidden_rate=options.hidden_rate,
-        weight_decay=options.weight_decay,
-        max_steps=options.max_steps,
-        validation=held,
-        watcher=watcher,
-    )
+        held = net.loader(dataset.val or dataset.train, 256, device, indices=shared(validation), shuffle=False)
+    with synchronised(model, on=options.sync_bn):
+        history = finetune(
+            model,
+            loader,
+            epochs=max(options.epochs, -(-options.min_steps // len(loader))),
+            lr=options.lr,
+            head_only=options.head_only,
+            head=net.head,
+            head_steps=options.head_steps,
+            hidden_rate=options.hidden_rate,
+            weight_decay=options.weight_decay,
+            max_steps=options.max_steps,
+            validation=held,
+            watcher=watcher,
+        )
     return history[-1]["seconds"]
 
 

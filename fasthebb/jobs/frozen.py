@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fasthebb.console import Console
-from fasthebb.data import Dataset
+from fasthebb.data import Dataset, Loader
+from fasthebb.distributed import gathered, rank, shared, world_size
 from fasthebb.evaluation import knn_accuracy, knn_left_out, linear_probe, topk_accuracy
 from fasthebb.evaluation.features import extract_many
 from fasthebb.evaluation.propagation import propagate
@@ -65,6 +66,9 @@ def frozen(
     other test images, its records are of 0 labels. `keep` is told the scores of every read-out that has them, those of
     all depths together as of depth 0.
 
+    Of several ranks each extracts features of its share of the images, and the first one reads them out: the others
+    return no records.
+
     Raises:
         ValueError: the net has no such depth.
     """
@@ -74,8 +78,8 @@ def frozen(
     spots = spots_of(net, model, wanted)
     views = views_of(wanted)
     train, test = (
-        InTurn([net.loader(p, batch_size, device, indices=i, shuffle=False, **view._asdict()) for view in views])
-        for p, i in ((dataset.train, most), (dataset.test, None))
+        [net.loader(p, batch_size, device, indices=shared(i), shuffle=False, **view._asdict()) for view in views]
+        for p, i in ((dataset.train, most), (dataset.test, torch.arange(len(dataset.test))))
     )
     found: list[tuple[float, Record]] = []  # with their leave-one-out error
     beside: list[Features] = []
@@ -88,7 +92,9 @@ def frozen(
 
     for taken in console.progress(_groups(spots, len(views) * (len(most) + len(dataset.test))), "features"):
         pools = {spot.module: spot.pool for spot in taken.values()}
-        known, tested = (extract_many(model, list(pools), images, pool=pools) for images in (train, test))
+        known, tested = (_extracted(model, pools, images) for images in (train, test))
+        if rank() > 0:
+            continue
         for depth, spot in taken.items():
             at = Features(*known.pop(spot.module), *tested.pop(spot.module), copies=len(views))
             for count, chosen in rows.items():
@@ -103,11 +109,23 @@ def frozen(
                     for method, value in retrieval(once.tested, once.truth, seed, wanted.k)
                 ]
     choice = _chosen(found)
-    if wanted.together:
+    if beside:
         at = side_by_side(beside)
         for count, chosen in rows.items():
             note(count, None, _together(at.of(chosen)))
     return [r for _, r in found] + choice
+
+
+def _extracted(
+    model: nn.Module, pools: Mapping[str, int | None], views: Sequence[Loader]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    # By module features and labels, one view after the other, of the images that all ranks share.
+    found = extract_many(model, list(pools), InTurn(views), pool=pools)
+
+    def every(rows: Tensor) -> Tensor:
+        return torch.cat([gathered(view) for view in rows.chunk(len(views))]) if world_size() > 1 else rows
+
+    return {name: (every(rows), every(labels)) for name, (rows, labels) in found.items()}
 
 
 def spots_of(net: Net, model: nn.Module, wanted: ReadOutOptions) -> dict[int, Spot]:

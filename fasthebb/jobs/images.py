@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fasthebb.console import Console
 from fasthebb.data import ImageSet
-from fasthebb.data.decode import decode_items
+from fasthebb.data.decoded import decode_items
 from fasthebb.data.folders import list_images
 from fasthebb.data.listing import UNLABELLED, Item
 from fasthebb.jobs.net import Net

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fasthebb.console import Console
 from fasthebb.data import ImageSet, Loader
 from fasthebb.data.whitening import Whitening
+from fasthebb.distributed import rank, world_size
 from fasthebb.files import atomic_write
 from fasthebb.models import call_order, head_name, trainable_layers
 from fasthebb.models.cut import HEAD
@@ -83,6 +84,19 @@ class Net:
             return cls(**known)
         except (TypeError, AttributeError):
             raise ValueError(f"{where} does not describe a net of this version of fasthebb; train it again") from None
+
+    def loader_of_rank(self, images: ImageSet, batch_size: int, device: torch.device, **more: Any) -> Loader:
+        """This rank's share of batches of `batch_size` images.
+
+        Raises:
+            ValueError: a batch has fewer images than there are ranks.
+        """
+        loader = self.loader(images, batch_size, device, part=(rank(), world_size()), **more)
+        if loader.images_in(0) < world_size():
+            raise ValueError(
+                f"A batch of {loader.images_in(0)} images for {world_size()} ranks: give a larger --batch-size"
+            )
+        return loader
 
     def loader(self, images: ImageSet, batch_size: int, device: torch.device, **more: Any) -> Loader:
         """Batches of images as the net takes them: normalised, and whitened if it is of whitened images."""
@@ -194,7 +208,9 @@ def _before_flattening(model: nn.Module, layer: str, x: Tensor) -> tuple[str, to
 
 
 def write_net(path: Path, net: Net) -> None:
-    """Write a run folder's model.json and, of a net of whitened images, its whitening."""
+    """Write a run folder's model.json and, of a net of whitened images, its whitening; the first rank does."""
+    if rank() > 0:
+        return
     if net.whitening is not None:
         net.whitening.save(path / WHITENING)
     atomic_write(path / "model.json", json.dumps(net.plain(), indent=1, ensure_ascii=False) + "\n")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fasthebb.activation import Adaptive
 from fasthebb.data.labels import parse_budget
 from fasthebb.jobs.checks import check_numbers
 from fasthebb.jobs.readouts import ReadOutOptions
 from fasthebb.jobs.ridge_head import HeadOptions
-from fasthebb.rules import HPCA, ICA, Modulated, Rule, Taught
-from fasthebb.rules.instar import Attracted
+from fasthebb.rules import HPCA, Rule
 from fasthebb.training.precision import Precision
 from fasthebb.training.pretrain import Order
 
@@ -48,7 +45,18 @@ class DataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions(DataOptions):
+class LoadOptions(DataOptions):
+    """How a command that trains or measures comes by the pixels of its images.
+
+    Args:
+        stream: decode images when they are needed, in threads, instead of all of them once into the cache.
+    """
+
+    stream: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(LoadOptions):
     """How images are brought to what a net takes.
 
     Args:
@@ -65,7 +73,7 @@ class ImageOptions(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunDataOptions(DataOptions):
+class RunDataOptions(LoadOptions):
     """The images that a command reads for a run, by default those of its pre-training.
 
     Args:
@@ -78,7 +86,20 @@ class RunDataOptions(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainOptions(ImageOptions):
+class RankOptions:
+    """How the ranks that torchrun starts work together; of no effect without it.
+
+    Args:
+        sync_bn: batch norms take the statistics of all ranks' images; otherwise those of each rank's own.
+        rank_timeout: seconds after which a rank that waits for another gives up.
+    """
+
+    sync_bn: bool = True
+    rank_timeout: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions(RankOptions, ImageOptions):
     """Train the hidden layers of a net on images without labels.
 
     Args:
@@ -90,7 +111,7 @@ class PretrainOptions(ImageOptions):
         lr: learning rate of plain SGD.
         epochs: passes over the images; with layerwise order for each layer.
         max_steps: end after so many steps.
-        batch_size: images a step.
+        batch_size: images a step, of all ranks together.
         augment: none, light for random flips and shifts, or hard for crops, colours and more.
         whiten: ZCA-whiten the images, in blocks of 32 pixels.
         order: joint trains all layers at once, layerwise one after the other.
@@ -129,7 +150,7 @@ class PretrainOptions(ImageOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(HeadOptions, RunDataOptions):
+class FinetuneOptions(RankOptions, HeadOptions, RunDataOptions):
     """Train a pre-trained net on few labels: by backpropagation, or the classifier alone in closed form.
 
     Args:
@@ -144,7 +165,7 @@ class FinetuneOptions(HeadOptions, RunDataOptions):
         epochs: passes over the labelled images.
         min_steps: train for more epochs where they are fewer steps.
         max_steps: end after so many steps.
-        batch_size: images a step.
+        batch_size: images a step, of all ranks together.
         weight_decay: L2 penalty.
         augment: none, light for random flips and shifts, or hard for crops, colours and more.
         seed: decides which labels, the head's weights and the order of images.
@@ -209,54 +230,3 @@ class EvaluateOptions(ReadOutOptions, RunDataOptions):
         super().__post_init__()
         if self.labels is not None:
             parse_budget(self.labels)
-
-
-Rules = Rule | Mapping[str, Rule]
-
-
-def by_layer(rules: Rules) -> dict[str, Rule]:
-    """Rules by pattern of layer names; one rule alone is for every layer."""
-    return {"*": rules} if isinstance(rules, Rule) else dict(rules)
-
-
-def attachable(rules: Rules, head: str) -> dict[str, Rule | None]:
-    """What to attach: rules by pattern of layer names, and none for the head.
-
-    Raises:
-        ValueError: a rule is for the head.
-    """
-    if head in by_layer(rules):
-        raise ValueError(f"--layer-rules {head}: that is the head, which no rule trains; name hidden layers")
-    return {head: None, **by_layer(rules)}
-
-
-def rule_name(rules: Rules) -> str:
-    """How results call a rule, or the rules of layers."""
-    return "+".join(dict.fromkeys(type(rule).__name__ for rule in by_layer(rules).values()))
-
-
-def forward_of(rules: Rules) -> Forward:
-    """What the hidden layers of a net pass on when a rule, or the rules of layers, train it.
-
-    Raises:
-        ValueError: layers would differ.
-    """
-    found = {f"{type(rule).__name__} at {pattern}": _forward_of(rule) for pattern, rule in by_layer(rules).items()}
-    if len(set(found.values())) > 1:
-        wished = ", ".join(map(" ".join, found.items()))
-        raise ValueError(f"Hidden layers have one forward, rules want {wished}: choose rules that agree, or --forward")
-    return next(iter(found.values()))
-
-
-def _forward_of(rule: Rule) -> Forward:
-    if isinstance(rule, Taught | Modulated):
-        return _forward_of(rule.rule)
-    if isinstance(rule, Attracted):
-        return "unit_norm_relu"
-    if isinstance(rule, ICA):  # HICA is one
-        return "tanh"
-    if not isinstance(rule, HPCA):
-        return "relu"
-    named = rule.activation.f if isinstance(rule.activation, Adaptive) else rule.activation
-    names: dict[object, Forward] = {"relu": "relu", "tanh": "tanh", "identity": "identity"}
-    return names.get(named, "relu")

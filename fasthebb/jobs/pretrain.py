@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from fasthebb.console import Console
+from fasthebb.distributed import first_of_machine
 from fasthebb.hebbian import attach
+from fasthebb.jobs.layer_rules import attachable, by_layer, forward_of, rule_name
 from fasthebb.jobs.net import check_images, head_of, write_net
-from fasthebb.jobs.options import PretrainOptions, attachable, by_layer, forward_of, rule_name
+from fasthebb.jobs.options import PretrainOptions
 from fasthebb.jobs.setup import all_but, load_as_given, new_net, set_aside, statistics, whitening_of
 from fasthebb.options import plain
 from fasthebb.training import checkpoint
 from fasthebb.training.loop import device_of, place
 from fasthebb.training.pretrain import pretrain
 from fasthebb.training.run import RunFolder, finished
+from fasthebb.training.sync_norms import synchronised
 
 
 def run(options: PretrainOptions, console: Console) -> Path:
@@ -31,11 +35,13 @@ def run(options: PretrainOptions, console: Console) -> Path:
     if options.forward == "auto":
         options = replace(options, forward=forward_of(rules))
     device = device_of(options.device)
-    with RunFolder(options.out, plain(options), resume=options.resume, console=console) as folder:
+    defaults = plain(PretrainOptions())  # what older folders do not name was so
+    with RunFolder(options.out, plain(options), resume=options.resume, console=console, defaults=defaults) as folder:
         if finished(folder.path):
             console.say(f"{folder.path} is finished already")
             return folder.path
-        dataset = load_as_given(options, console)
+        with first_of_machine():
+            dataset = load_as_given(options, console)
         folder.check_data(dataset.name, dataset.fingerprint)
         checkpoint.seed_everything(options.seed)
         own = {"forward": options.forward, "rule": rule_name(rules), "whitened": options.whiten}
@@ -47,8 +53,9 @@ def run(options: PretrainOptions, console: Console) -> Path:
         aside = set_aside(dataset, options.validation, options.seed)
         images = all_but(aside, len(dataset.train))
         if options.whiten:
-            net = replace(net, whitening=whitening_of(net, dataset, images, options, console))
-        loader = net.loader(
+            with first_of_machine():
+                net = replace(net, whitening=whitening_of(net, dataset, images, options, console))
+        loader = net.loader_of_rank(
             dataset.train, options.batch_size, device, indices=images, seed=options.seed, augment=options.augment
         )
         folder.write_config()
@@ -57,18 +64,27 @@ def run(options: PretrainOptions, console: Console) -> Path:
             f"{dataset.name}: {len(images)} images without labels, {len(hebb.layers)} layers by {net.rule}, "
             f"forward {net.forward}"
         )
-        history = pretrain(
-            model,
-            hebb,
-            loader,
-            torch.optim.SGD(hebb.parameters(), lr=options.lr),
-            epochs=options.epochs,
-            order=options.order,
-            max_steps=options.max_steps,
-            activations=folder.path / "activations" if options.cache_activations else None,
-            watcher=folder.watcher(net.plain(), options.checkpoint_steps, tensorboard=options.tensorboard),
-        )
+        with synchronised(model, on=options.sync_bn):
+            history = pretrain(
+                model,
+                hebb,
+                loader,
+                torch.optim.SGD(hebb.parameters(), lr=options.lr),
+                epochs=options.epochs,
+                order=options.order,
+                max_steps=options.max_steps,
+                activations=folder.path / "activations" if options.cache_activations else None,
+                watcher=folder.watcher(net.plain(), options.checkpoint_steps, tensorboard=options.tensorboard),
+            )
         folder.finish(model, net.plain())
-        folder.log(f"pre-trained in {history[-1]['seconds']:.1f} s: {folder.path}")
+        folder.log(f"pre-trained in {history[-1]['seconds']:.1f} s{_reduced(history[-1])}: {folder.path}")
         console.rich(hebb.summary())
         return folder.path
+
+
+def _reduced(record: Mapping[str, float]) -> str:
+    # What the ranks of a run told each other, by the record of its last epoch.
+    if "reduce_mb" not in record:
+        return ""
+    step = 1000 * record["seconds"] / record["step"]
+    return f", {record['reduce_mb']:.1f} MB summed over ranks a step in {record['reduce_ms']:.0f} of {step:.0f} ms"

@@ -17,13 +17,13 @@ from fasthebb.data.cache import cache_folder
 from fasthebb.data.labels import holdout
 from fasthebb.data.whitening import Whitening, fit_whitening
 from fasthebb.jobs.net import Net
-from fasthebb.jobs.options import DataOptions, ImageOptions, RunDataOptions
+from fasthebb.jobs.options import DataOptions, ImageOptions, LoadOptions, RunDataOptions
 
 SOURCE = ("data", "data_dir", "labels_file", "unlabeled")  # the options that say where images come from
 R = TypeVar("R", bound=RunDataOptions)
 
 
-def load_data(options: DataOptions, console: Console, *, image_size: int, channels: int | None, resize: str) -> Dataset:
+def load_data(options: LoadOptions, console: Console, *, image_size: int, channels: int | None, resize: str) -> Dataset:
     """The data set that a command's options name, its images of a given kind."""
     return load(
         options.data,
@@ -36,6 +36,7 @@ def load_data(options: DataOptions, console: Console, *, image_size: int, channe
         unlabeled=options.unlabeled,
         download=options.download,
         cache_dir=options.cache_dir,
+        stream=options.stream,
         console=console,
     )
 

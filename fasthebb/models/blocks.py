@@ -130,7 +130,7 @@ class _VariancePreserving(_BatchNorm):
         assert self.running_mean is not None
         assert self.running_var is not None
         if not self.training:
-            weight, bias = self._folded()
+            weight, bias = self.folded()
             return F.batch_norm(input, self.running_mean, self.running_var, weight, bias, eps=self.eps)
         if input.numel() == input.shape[1]:
             raise ValueError(
@@ -140,12 +140,12 @@ class _VariancePreserving(_BatchNorm):
             mean, var = torch.batch_norm_update_stats(input, self.running_mean, self.running_var, self.momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
-        weight, bias = self._folded()
+        weight, bias = self.folded()
         if torch.is_grad_enabled():  # the statistics depend on the input: let autograd see them
             return F.batch_norm(input, None, None, weight, bias, training=True, eps=self.eps)
         return F.batch_norm(input, mean, var, weight, bias, eps=self.eps)
 
-    def _folded(self) -> tuple[Tensor, Tensor | None]:
+    def folded(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias times the variance-preserving scale, [C]."""
         assert self.running_var is not None
         var = self.running_var + self.eps

@@ -22,8 +22,8 @@ from torch import nn
 
 from fasthebb.evaluation.results import Record
 from fasthebb.jobs.frozen import frozen
+from fasthebb.jobs.layer_rules import forward_of, rule_name
 from fasthebb.jobs.net import Net
-from fasthebb.jobs.options import forward_of, rule_name
 from fasthebb.memory import peak_bytes
 from fasthebb.models import trainable_layers
 from fasthebb.models.vae import vae

@@ -15,7 +15,8 @@ from fasthebb.data.decode import read_item
 from fasthebb.data.listing import UNLABELLED, Arrays, Item, Listing
 from fasthebb.data.sources import default_channels, find_source, find_unlabelled
 from fasthebb.hebbian import attach
-from fasthebb.jobs.options import DataOptions, attachable
+from fasthebb.jobs.layer_rules import attachable
+from fasthebb.jobs.options import DataOptions
 from fasthebb.models import build, head_name
 from fasthebb.study.softhebb import softhebb
 from fasthebb.training.loop import place

@@ -30,8 +30,8 @@ from fasthebb.evaluation.retrieval import nearest
 from fasthebb.evaluation.usage import layer_units, unit_usage
 from fasthebb.files import atomic_save
 from fasthebb.jobs.frozen import split_queries, spots_of
+from fasthebb.jobs.layer_rules import attachable
 from fasthebb.jobs.net import Net
-from fasthebb.jobs.options import attachable
 from fasthebb.matching import match
 from fasthebb.models import trainable_layers
 from fasthebb.study.bench import Bench
@@ -158,8 +158,8 @@ def _strips(bench: Bench, net: Net, model: nn.Module, shown: str, records: list[
     features, _ = extract(model, spot.module, test_loader, pool=spot.pool)
     near = others[nearest(features[others], features[asking], min(NEAR, len(others))).cpu()]
     parts = {
-        "queries": test.images[asking],
-        "neighbours": test.images[near],
+        "queries": test.pixels(asking),
+        "neighbours": test.pixels(near),
         "query_labels": test.labels[asking],
         "neighbour_labels": test.labels[near],
     }

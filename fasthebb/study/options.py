@@ -12,7 +12,8 @@ from typing import Any, Literal
 from fasthebb import finish
 from fasthebb.data.labels import parse_budget
 from fasthebb.jobs.checks import check_numbers
-from fasthebb.jobs.options import Augment, ImageOptions, forward_of
+from fasthebb.jobs.layer_rules import forward_of
+from fasthebb.jobs.options import Augment, ImageOptions
 from fasthebb.jobs.readouts import ReadOutOptions
 from fasthebb.models.blocks import one_of
 from fasthebb.rules import HPCA, HardWTA, Oja, Rule, SoftWTA, Subspace

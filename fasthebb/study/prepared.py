@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from fasthebb.evaluation.results import Record
 from fasthebb.hebbian import attach
+from fasthebb.jobs.layer_rules import attachable
 from fasthebb.jobs.net import Net
-from fasthebb.jobs.options import attachable
 from fasthebb.models import call_order, trainable_layers
 from fasthebb.study.bench import Bench
 from fasthebb.training.prepare import renew_statistics, rescale, revive

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fasthebb.diagnostics import broken_layer
+from fasthebb.distributed import all_reduce, from_first, rank, world_size
 from fasthebb.hebbian import Hebbian
 from fasthebb.models import head_name
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
 from fasthebb.training.sgd import nesterov
+from fasthebb.training.spread import Spread
 
 
 def finetune(
@@ -65,6 +67,7 @@ def finetune(
     plan = Plan(len(loader), epochs, max_steps)
     parts = _Parts(model, head or head_name(model), plan.total if head_only else head_steps)
     groups = parts.groups(head_only, hidden_rate)
+    spread = Spread(model, loader)
     optimizer = nesterov(
         [{"params": parameters} for parameters, _ in groups],
         lr=lr, momentum=momentum, weight_decay=weight_decay,
@@ -79,11 +82,12 @@ def finetune(
         if hebb is not None:
             hebb.signal = labels
         with torch.enable_grad():
-            scores = model(x)
-            loss = F.cross_entropy(scores, labels)
-        if not torch.isfinite(loss):
-            raise diverged(model, loss, number, lr, parts.head)
-        loss.backward()  # type: ignore[no-untyped-call]
+            scores = spread(x)
+            loss = F.cross_entropy(scores, labels) if len(x) else scores.sum() * 0
+        broken = spread.broken(loss)
+        if broken is not None:
+            raise diverged(model, loss, number, lr, parts.head, broken)
+        spread.backward(loss, len(x), plan.place(number)[2])
         if hebb is not None:
             hebb.write_grad(local=local, gradient=1.0)
             hebb.signal = None
@@ -109,11 +113,13 @@ def finetune(
         ).history
 
 
-def diverged(model: nn.Module, loss: Tensor, number: int, lr: float, head: str) -> FloatingPointError:
-    """What to tell a user of a loss that is not finite in a step counted from 0."""
+def diverged(model: nn.Module, loss: Tensor, number: int, lr: float, head: str, where: int = 0) -> FloatingPointError:
+    """What to tell a user of a loss that is not finite in a step counted from 0, on rank `where`."""
     first = broken_layer(model.state_dict())
+    found = str(loss.item()) if where == rank() else "not finite"
+    place = f" on rank {where}" if world_size() > 1 else ""
     return FloatingPointError(
-        f"The loss is {loss.item()} in step {number + 1}, from layer {head if first is None else first!r} on: "
+        f"The loss is {found}{place} in step {number + 1}, from layer {head if first is None else first!r} on: "
         f"lower the learning rate {lr}, or check the images"
     )
 
@@ -134,12 +140,15 @@ def accuracy(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], k: int =
 def accuracies(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], ks: tuple[int, ...]) -> list[float]:
     """Top-k accuracies in percent for every k, in eval mode; the mode is left at eval.
 
+    Of several ranks, each with a loader of its own images: over those of all, by the first rank's running statistics.
+
     Raises:
         ValueError: there are no images.
         FloatingPointError: a score is not finite.
     """
     device = next(model.parameters()).device
     model.eval()
+    from_first(list(model.buffers()))
     hits, images = torch.zeros(len(ks), dtype=torch.float64), 0
     with torch.no_grad():
         for x, labels in loader:
@@ -151,9 +160,11 @@ def accuracies(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], ks: tu
             ranked = scores.topk(min(max(ks), scores.shape[1]), dim=1).indices == labels[:, None]
             hits += torch.tensor([float(ranked[:, :k].any(dim=1).sum()) for k in ks], dtype=torch.float64)
             images += len(labels)
-    if not images:
+    total = torch.cat([hits, hits.new_tensor([images])])
+    all_reduce(total)
+    if not total[-1]:
         raise ValueError("There are no images to measure accuracy on")
-    return (100 * hits / images).tolist()
+    return (100 * total[:-1] / total[-1]).tolist()
 
 
 def _check(head_steps: int, hidden_rate: float, hebb: Hebbian | None, local: float) -> None:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fasthebb.distributed import all_reduce, local_rank, rank, world_size
 from fasthebb.training.precision import AnyModule, Precision, calculate_in
 
 History = list[dict[str, float]]
@@ -117,14 +119,16 @@ def train(
         over: asked before the first step and after every one, whether the stage ends early.
     """
     watcher = watcher or Watcher()
+    draws = _Draws()
     progress = watcher.restore(parts)
     batches = _batches(loader, plan, progress.step)
     ended = over is not None and over(progress)
     for number in watcher.steps(range(progress.step, progress.step if ended else plan.total), description):
         x, labels = next(batches)
+        draws(number)
         began = time.perf_counter()
         for name, value in step(number, x, labels).items():
-            progress.sums[name] = progress.sums.get(name, 0.0) + float(value) * len(x)
+            progress.sums[name] = progress.sums.get(name, 0.0) + (float(value) * len(x) if len(x) else 0.0)
         progress.sums["images"] = progress.sums.get("images", 0.0) + len(x)
         if plan.ends_epoch(number) and torch.cuda.is_available():
             torch.cuda.synchronize()  # or the clock would not see what is still under way
@@ -142,12 +146,31 @@ def train(
     return progress
 
 
+class _Draws:
+    # Of ranks, which share one seed for the same initial weights: in each step a rank draws numbers of its own, that
+    # this seed, the step and the rank decide.
+
+    def __init__(self) -> None:
+        self._seed = int(torch.randint(2**62, ())) if world_size() > 1 else None
+
+    def __call__(self, number: int) -> None:
+        if self._seed is not None:
+            torch.manual_seed(int(np.random.SeedSequence((self._seed, number, rank())).generate_state(1)[0]))
+
+
+def _of_all_ranks(sums: Mapping[str, float]) -> dict[str, float]:
+    total = torch.tensor(list(sums.values()), dtype=torch.float64)
+    all_reduce(total)
+    return dict(zip(sums, total.tolist()))
+
+
 def _record(
     plan: Plan, number: int, progress: Progress, after_epoch: Callable[[int], Mapping[str, float]] | None
 ) -> dict[str, float]:
     phase, epoch, _ = plan.place(number)
-    images = progress.sums.pop("images")
-    means = {name: value / images for name, value in progress.sums.items()}
+    sums = _of_all_ranks(progress.sums)
+    images = sums.pop("images")
+    means = {name: value / images for name, value in sums.items()}
     where = {"epoch": phase * plan.epochs + epoch + 1, "step": number + 1, "seconds": progress.seconds}
     return {**where, **means, **(after_epoch(number) if after_epoch else {})}
 
@@ -177,15 +200,18 @@ def _epoch(loader: Any, epoch: int, start: int) -> Iterator[Batch]:
 
 
 def device_of(name: str) -> torch.device:
-    """The device called `name`; "auto" is a GPU where there is one.
+    """The device called `name`; "auto" is a GPU where there is one. A GPU without number is the rank's own.
 
     Raises:
         ValueError: there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if name == "cuda" and world_size() > 1:
+            device = torch.device("cuda", local_rank())
+            torch.cuda.set_device(device)
         torch.empty(0, device=device)
         if device.type == "meta":
             raise RuntimeError("it holds no data")

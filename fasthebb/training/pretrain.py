@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from fasthebb.distributed import TRAFFIC, from_first, world_size
 from fasthebb.hebbian import Hebbian
 from fasthebb.models import call_order
 from fasthebb.training.activations import Activations, ImageNumbers
@@ -52,7 +53,8 @@ def pretrain(
 
     Returns:
         One record an epoch: epoch, step, seconds, and for each layer that learned in it the last update relative to the
-        weights, `update/NAME`, and dead units, `dead/NAME`.
+        weights, `update/NAME`, and dead units, `dead/NAME`; of several ranks also `reduce_mb` and `reduce_ms`, the
+        megabytes summed over ranks and the time it took, a step.
 
     Raises:
         ValueError: an unknown order, nothing to train on; with `activations`, an order, a loader or a model that they
@@ -66,6 +68,8 @@ def pretrain(
             f"order {order!r} changes every layer's input: choose layerwise, or leave --cache-activations out"
         )
     model.train()
+    if activations is not None and world_size() > 1:
+        raise ValueError(f"{world_size()} ranks keep no activations on disk: leave --cache-activations out")
     device = next(model.parameters()).device
     watcher = watcher or Watcher()
     kept = None if activations is None else Activations(activations, model, loader, watcher.steps)
@@ -73,19 +77,26 @@ def pretrain(
     phases = _Phases(model, hebb, sample, order, kept)
     plan = Plan(len(loader), epochs, max_steps, phases=len(phases.layers) or 1)
 
+    counted = 0  # steps since the last record
+
     def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float]:  # noqa: ARG001
+        nonlocal counted
+        counted += 1
         phases.forward(plan.place(number)[0], x)
         hebb.write_grad()
         optimizer.step()
         return {}
 
     def after_epoch(number: int) -> dict[str, float]:  # noqa: ARG001
+        nonlocal counted
+        traffic = TRAFFIC.take(counted) if world_size() > 1 else {}
+        counted = 0
         learning = hebb.focused  # what the others did last is not of this epoch
         rows = [row for row in hebb.summary().rows if learning in (None, row.name)]
         moved = {
             f"update/{r.name}": r.update_norm / (r.weight_norm or math.inf) for r in rows if r.update_norm is not None
         }
-        return moved | {f"dead/{r.name}": float(r.dead) for r in rows if r.dead is not None}
+        return moved | {f"dead/{r.name}": float(r.dead) for r in rows if r.dead is not None} | traffic
 
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "hebb": hebb}
     batches = loader if kept is None else ImageNumbers(loader, epochs)
@@ -116,6 +127,7 @@ class _Phases:
         """Show x to what learns in a phase: images, or which images where the activations of a phase are kept."""
         if phase != self._now:
             self._exits.close()
+            from_first(list(self._model.buffers()))  # what is in eval mode from now on is the same everywhere
             self._forward = self._joint() if not self.layers else self._layerwise(self.layers[phase])
             self._now = phase
         self._forward(x)

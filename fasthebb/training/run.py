@@ -1,4 +1,6 @@
-"""Run folders: one command's configuration, log, metrics and checkpoints, for one process at a time.
+"""Run folders: one command's configuration, log, metrics and checkpoints, for one process or job of ranks at a time.
+
+Of several ranks the first one writes; all see the folder, and read its checkpoint.
 
 | file | holds |
 |---|---|
@@ -26,15 +28,16 @@ import yaml
 from torch import nn
 
 from fasthebb.console import Console
+from fasthebb.distributed import LostRankError, rank
 from fasthebb.files import append_line, atomic_write, lock
 from fasthebb.training import checkpoint
 from fasthebb.training.curves import Curves
-from fasthebb.training.stop import Stop
+from fasthebb.training.stop import Interrupted, Stop
 from fasthebb.training.watch import RunWatcher
 
 FREE = frozenset((  # may differ on resume; that the images are the same is checked by themselves
     "out", "resume", "device", "checkpoint_steps", "cache_dir", "data_dir", "download", "max_bad", "tensorboard",
-    "expected",
+    "expected", "rank_timeout",
 ))  # fmt: skip
 WRITTEN = (
     ".lock", "config.yaml", "data.json", "model.json", "whitening.safetensors", "metrics.jsonl", "train.log",
@@ -93,6 +96,12 @@ class RunFolder:
         self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> RunFolder:
+        if rank() == 0:
+            self._own()
+        self._exits.enter_context(self.stop)
+        return self
+
+    def _own(self) -> None:
         self._check()  # a folder that is refused is not touched
         self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self._exits.enter_context(lock(self.path))
@@ -102,22 +111,24 @@ class RunFolder:
             self._exits.close()
             raise
         self.begun = (self.path / "config.yaml").exists()
-        self._exits.enter_context(self.stop)
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and not self.begun:
+        if kind is not None and not self.begun and rank() == 0:
             self._clear()
         self._exits.close()
+        if kind is not None and issubclass(kind, LostRankError) and self.stop.requested:
+            raise Interrupted  # the first rank has stopped as it was asked to, too
 
     def log(self, text: str) -> None:
         """Say a line, and note it in train.log."""
         self.console.say(text)
-        append_line(self.path / "train.log", f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}")
+        if rank() == 0:
+            append_line(self.path / "train.log", f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}")
 
     def write_config(self) -> None:
         """Write config.yaml: every option, as a command line reads it back."""
-        atomic_write(self.path / "config.yaml", yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True))
+        if rank() == 0:
+            atomic_write(self.path / "config.yaml", yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True))
 
     def check_data(self, name: str, fingerprint: str) -> None:
         """See whether the data are those that the run began with, and note them.
@@ -125,6 +136,8 @@ class RunFolder:
         Raises:
             ValueError: they have changed.
         """
+        if rank() > 0:
+            return
         file = self.path / "data.json"
         now = {"dataset": name, "fingerprint": fingerprint}
         if self.begun and file.exists() and json.loads(file.read_text()) != now:
@@ -138,11 +151,13 @@ class RunFolder:
         self, about: Mapping[str, Any], every: int, path: Path | None = None, *, tensorboard: bool = False
     ) -> RunWatcher:
         """Who watches a training stage, kept in the folder or in another `path`: saves every so many steps."""
-        curves = Curves(path or self.path) if tensorboard else None
+        curves = Curves(path or self.path) if tensorboard and rank() == 0 else None
         return RunWatcher(self, about, every, path or self.path, curves)
 
     def finish(self, model: nn.Module, about: Mapping[str, Any]) -> None:
         """Export the weights, with what they are about as metadata: the last thing a run does."""
+        if rank() > 0:
+            return
         metadata = {"about": json.dumps(dict(about), ensure_ascii=False)}
         checkpoint.export(self.path / "checkpoints" / "last.safetensors", model, metadata)
 

@@ -1,4 +1,8 @@
-"""Who watches a training stage of a run folder: metrics, checkpoints, and a stop between two steps."""
+"""Who watches a training stage of a run folder: metrics, checkpoints, and a stop between two steps.
+
+Of several ranks the first one writes. All read its checkpoint; the others go on a little when a signal comes, so that
+they do not leave it in the middle of a sum.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from fasthebb.distributed import all_reduce, rank, world_size
 from fasthebb.files import append_line, atomic_write
 from fasthebb.training import checkpoint
 from fasthebb.training.curves import Curves
@@ -15,6 +22,9 @@ from fasthebb.training.stop import Interrupted
 
 if TYPE_CHECKING:
     from fasthebb.training.run import RunFolder
+
+
+LAST_STEPS = 10  # that a rank takes after a signal, if the first one has not stopped before
 
 
 class RunWatcher(Watcher):
@@ -34,8 +44,21 @@ class RunWatcher(Watcher):
         self._run, self._about, self._every, self._path, self._curves = run, about, every, path, curves
         self._last = path / "checkpoints" / "last.pt"
         self._saved = -1
+        self._first = rank() == 0
+        self._steps_left = LAST_STEPS
 
     def restore(self, parts: Mapping[str, Stateful]) -> Progress:
+        progress = self._restore(parts)
+        self._run.stop.deferred = True
+        return progress
+
+    def _restore(self, parts: Mapping[str, Stateful]) -> Progress:
+        if not self._first:
+            _together(0)  # when the first rank has a checkpoint
+            progress = checkpoint.restore(checkpoint.load(self._last), parts)
+            progress.sums = {}  # they are with the first rank
+            _together(progress.step)
+            return progress
         self._last.parent.mkdir(parents=True, exist_ok=True)
         if self._last.exists():
             progress = checkpoint.restore(checkpoint.load(self._last), parts)
@@ -43,19 +66,22 @@ class RunWatcher(Watcher):
         else:
             progress = Progress()
             self._save(parts, progress)
+        _together(0)
+        _together(progress.step)
         lines = [json.dumps(record) + "\n" for record in progress.history]
         atomic_write(self._path / "metrics.jsonl", "".join(lines))
         if self._curves is not None:
             self._curves.restore(progress.history)
-        self._run.stop.deferred = True
         return progress
 
     def stepped(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
         self._run.begun = True
-        if self._run.stop.requested or progress.step % self._every == 0:
+        requested = self._run.stop.requested
+        if requested or progress.step % self._every == 0:
             self._save(parts, progress)
-        if self._run.stop.requested:
+        if requested and (self._first or not self._steps_left):
             raise Interrupted
+        self._steps_left -= requested
 
     def finished(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
         self._save(parts, progress)
@@ -64,7 +90,8 @@ class RunWatcher(Watcher):
         self._run.stop.deferred = False
 
     def epoch(self, record: dict[str, float]) -> None:
-        append_line(self._path / "metrics.jsonl", json.dumps(record))
+        if self._first:
+            append_line(self._path / "metrics.jsonl", json.dumps(record))
         if self._curves is not None:
             self._curves.add(record)
 
@@ -72,6 +99,17 @@ class RunWatcher(Watcher):
         return self._run.console.progress(steps, description)
 
     def _save(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
-        if self._saved != progress.step:
+        if self._first and self._saved != progress.step:
             checkpoint.save(self._last, parts, progress, self._about)
             self._saved = progress.step
+
+
+def _together(step: int) -> None:
+    # All ranks are here, at the same step.
+    steps = torch.zeros(world_size(), dtype=torch.int64)
+    steps[rank()] = step
+    all_reduce(steps)
+    if (steps != step).any():
+        raise ValueError(
+            f"Ranks begin at steps {', '.join(map(str, steps.tolist()))}: put the run folder where all of them see it"
+        )

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from fasthebb.data import augment
-from fasthebb.data.augment import AUGMENTATIONS, LUMA, augmented
+from fasthebb.data.augment import AUGMENTATIONS, LUMA, Dice, augmented
 
 NEUTRAL = {
     "CROP_AREA": (1.0, 1.0), "CROP_RATIO": (1.0, 1.0), "ANGLE": 0.0, "JITTER": (1.0, 1.0),
@@ -24,12 +24,16 @@ def only(monkeypatch: pytest.MonkeyPatch, *parts: str) -> None:
         monkeypatch.setattr(augment, name, NEUTRAL[name])
 
 
+def dice(pixels: Tensor, seed: int) -> Dice:
+    return Dice(Generator().manual_seed(seed), len(pixels))
+
+
 def hard(pixels: Tensor, seed: int = 0) -> Tensor:
-    return augmented("hard", pixels, Generator().manual_seed(seed))
+    return augmented("hard", pixels, dice(pixels, seed))
 
 
 def contrast(pixels: Tensor, seed: int = 0) -> Tensor:
-    return augmented("contrast", pixels, Generator().manual_seed(seed))
+    return augmented("contrast", pixels, dice(pixels, seed))
 
 
 def noise(count: int, channels: int, height: int, width: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -72,9 +76,9 @@ def spans(values: Tensor, low: float, high: float, slack: float = 0.1) -> bool:
 def test_the_generator_alone_decides_and_values_stay_in_range(name: str, shape: tuple[int, ...]) -> None:
     pixels = noise(*shape)
     before = pixels.clone()
-    first = augmented(name, pixels, Generator().manual_seed(3))
+    first = augmented(name, pixels, dice(pixels, 3))
     torch.manual_seed(9)
-    assert torch.equal(first, augmented(name, pixels, Generator().manual_seed(3)))
+    assert torch.equal(first, augmented(name, pixels, dice(pixels, 3)))
     assert torch.equal(pixels, before)
     assert (first.shape, first.dtype) == (pixels.shape, torch.float32)
     assert 0 <= first.min() <= first.max() <= 1
@@ -83,7 +87,14 @@ def test_the_generator_alone_decides_and_values_stay_in_range(name: str, shape: 
     elif name == "mirror":
         assert torch.equal(first, pixels.flip(3))
     elif shape[2] > 8:
-        assert not torch.equal(first, augmented(name, pixels, Generator().manual_seed(4)))
+        assert not torch.equal(first, augmented(name, pixels, dice(pixels, 4)))
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_some_rows_of_a_batch_are_changed_as_within_the_whole(name: str) -> None:
+    pixels, rows = noise(7, 3, 16, 16), torch.tensor([5, 0, 3])
+    part = augmented(name, pixels[rows], Dice(Generator().manual_seed(3), 7, rows))
+    assert (part - augmented(name, pixels, dice(pixels, 3))[rows]).abs().max() < 1e-6
 
 
 def test_images_of_a_batch_differ() -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 from tiny import QUIET
 
 from fasthebb.data import decode_image
-from fasthebb.data.decode import RESIZES, decode_each, decode_items, in_threads, read_item
+from fasthebb.data.decode import RESIZES, decode_each, in_threads, read_item
+from fasthebb.data.decoded import decode_items
 from fasthebb.data.listing import Item
 
 ORANGE = (200, 100, 50)

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from fasthebb.data import ImageSet, Loader, channel_statistics
 from fasthebb.data import loader as loading
-from fasthebb.data.augment import augmented
+from fasthebb.data.augment import Dice, augmented
 from fasthebb.data.whitening import fit_whitening
 from fasthebb.memory import peak_bytes, reset_peak, resident_bytes
 
@@ -157,7 +158,7 @@ def test_batches_come_on_the_device(monkeypatch: pytest.MonkeyPatch, resident: i
     monkeypatch.setattr(loading, "RESIDENT", resident)
     whiten = fit_whitening(Loader(noise(8, side=8), 4))
     loader = Loader(noise(8, side=8), 4, device="meta", mean=[0.5] * 3, augment="light", whiten=whiten)
-    assert loader._pixels.device.type == ("meta" if resident else "cpu")
+    assert loader._images.images.device.type == ("meta" if resident else "cpu")
     for x, labels in loader:
         assert x.device.type == labels.device.type == "meta"
         assert x.shape == (4, 3, 8, 8)
@@ -210,7 +211,32 @@ def test_seed_epoch_and_number_alone_seed_the_augmentation_of_a_batch() -> None:
     for number, (x, labels) in enumerate(batches):
         seed = np.random.SeedSequence((7, 2, number + 1)).generate_state(1, np.uint64)[0]
         pixels = images.images[labels].float() / 255
-        assert torch.equal(x, augmented("light", pixels, torch.Generator().manual_seed(int(seed))))
+        assert torch.equal(x, augmented("light", pixels, Dice(torch.Generator().manual_seed(int(seed)), len(x))))
+
+
+@pytest.mark.parametrize(("images", "size", "of"), [(10, 4, 2), (10, 4, 3), (9, 4, 2), (9, 4, 6), (3, 8, 5)])
+@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("augment", ["light", "hard"])
+def test_parts_are_together_the_batch(images: int, size: int, of: int, views: int, augment: str) -> None:
+    def loader(**more: Any) -> Loader:
+        return Loader(noise(images), size, seed=3, augment=augment, views=views, **more)
+
+    parts = [loader(part=(number, of)) for number in range(of)]
+    assert {len(part) for part in parts} == {len(loader())}
+    for number, (whole, *shares) in enumerate(zip(loader().batches(1), *(part.batches(1) for part in parts))):
+        for view in range(views):
+            pieces = [(x.chunk(views)[view], y.chunk(views)[view]) if len(x) else (x, y) for x, y in shares]
+            for every, piece in zip(whole, zip(*pieces)):
+                assert (every.chunk(views)[view] - torch.cat(piece)).abs().max() < 1e-6
+        counts = [len(x) // views for x, _ in shares]
+        assert max(counts) - min(counts) <= 1
+        assert loader().images_in(number) == sum(counts)
+
+
+@pytest.mark.parametrize("part", [(2, 2), (-1, 2), (0, 0)])
+def test_a_part_that_is_none_is_refused(part: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="is no share of a batch: give"):
+        Loader(noise(4), 2, part=part)
 
 
 def test_single_pixels_survive_augmentation() -> None:

@@ -133,11 +133,36 @@ def test_damage_is_named(images: Path, tmp_path: Path) -> None:
     flipped[700] ^= 1
     (out / "train-000002.tar").write_bytes(flipped)
     assert list(damages(out)) == ["shard train-000002.tar is damaged: other bytes"]
-    (out / "train-000002.tar").write_bytes(whole[:-1])
-    with pytest.raises(ValueError, match=r"train-000002.tar is damaged \(it has \d+ bytes, not \d+\): restore it"):
-        find_shards("shards:x", out)
+    (out / "train-000002.tar").write_bytes(whole[:1300])
+    with pytest.warns(UserWarning, match=r"shards:x: .*train-000002.tar is damaged: it has 1300 bytes, not \d+"):
+        assert len(find_shards("shards:x", out).parts["train"]) == 22
     (out / "train-000002.tar").unlink()
     assert list(damages(out)) == ["shard train-000002.tar is damaged: it is missing"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("bytes_", [1300, None])
+def test_images_of_a_torn_shard_are_left_out_or_too_many(
+    images: Path, tmp_path: Path, bytes_: int | None, stream: bool
+) -> None:
+    out = tmp_path / "shards"
+    write(images, out)
+    shard, gone = out / "train-000002.tar", 5 if bytes_ is None else 4
+    if bytes_ is None:
+        shard.unlink()
+    else:
+        shard.write_bytes(shard.read_bytes()[:bytes_])
+    with pytest.warns(UserWarning, match="train-000002.tar is damaged"):
+        left = load(f"shards:{out}", image_size=12, stream=stream, max_bad=0.2)
+    assert (len(left.train), left.skipped) == (22 - gone, gone)
+    assert sum(path.startswith("train-000002.tar/") for path in left.train.paths) == 5 - gone
+    with (
+        pytest.warns(UserWarning, match="train-000002.tar is damaged"),
+        pytest.raises(
+            ValueError, match=rf"{gone} of 43 image files cannot be read, first train-000002.tar/.*: mend or"
+        ),
+    ):
+        load(f"shards:{out}", image_size=12, stream=stream, max_bad=0.05)
 
 
 def test_what_cannot_be_read_is_left_out(images: Path, tmp_path: Path) -> None:
@@ -200,6 +225,23 @@ def test_what_is_not_there(images: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is no index of shards"):
         find_shards("shards:x", images)
     torn = pack(tmp_path / "torn.tar", {"a.png": png(1), "b.png": png(2)})
-    torn.write_bytes(torn.read_bytes()[:1300])
+    torn.write_bytes(torn.read_bytes()[:300])
     with pytest.raises(ValueError, match=r"torn.tar cannot be read \(.*truncated or damaged"):
         find_shards("shards:x", torn)
+
+
+@pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT])
+def test_of_a_torn_shard_of_others_what_is_before_is_read(tmp_path: Path, kind: int) -> None:
+    stem = "long" * 30 if kind == tarfile.PAX_FORMAT else "short"
+    members: dict[str, bytes] = {}
+    for number in range(9):
+        members |= {f"{stem}-{number}.cls": b"0", f"{stem}-{number}.png": png(number)}
+    torn = pack(tmp_path / "torn.tar", members, kind)
+    torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
+    pack(
+        tmp_path / "whole.tar",
+        {f"{n}.{kind}": png(n) if kind == "png" else b"0" for n in range(5) for kind in ("cls", "png")},
+    )
+    with pytest.warns(UserWarning, match=r"torn.tar is torn after .*png: what is before is read"):
+        found = find_shards("shards:x", tmp_path / "*.tar")
+    assert 5 + 2 <= sum(map(len, found.parts.values())) < 5 + 9

@@ -13,7 +13,7 @@ from tiny import NET, fails, snapshot, weights, write_images
 from fasthebb.activation import Adaptive, Switching
 from fasthebb.cli import main
 from fasthebb.competition import Softmax
-from fasthebb.jobs.options import forward_of, rule_name
+from fasthebb.jobs.layer_rules import forward_of, rule_name
 from fasthebb.rules import (
     HICA,
     HPCA,
