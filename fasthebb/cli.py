@@ -23,7 +23,7 @@ from fasthebb import __version__
 from fasthebb.console import Console, OtherRank, launched
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
-ON_RANKS = ("pretrain", "finetune", "evaluate")
+GROUPS = ("pretrain", "finetune", "evaluate")  # commands whose ranks work on one batch; those of a study share cells
 EVERYWHERE = ("--debug", "--json", "--quiet")
 
 
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         console.error(_unknown("command", given[0], COMMANDS))
         return USAGE
-    if ranks > 1 and given[0] not in ON_RANKS:
+    if ranks > 1 and given[0] not in (*GROUPS, "study"):
         console.error(f"{given[0]} runs in one process: start it without torchrun")
         return USAGE
     with warnings.catch_warnings(), _terminable():
@@ -143,7 +143,11 @@ def _run(given: list[str], console: Console, *, debug: bool, as_document: bool) 
     try:
         kind, function = COMMANDS[given[0]].load()
         options = parse(f"fasthebb {given[0]}", kind, given[1:], _recipe(given, kind))
-        with joined(getattr(options, "rank_timeout", None)), _no_output() if as_document else contextlib.nullcontext():
+        with contextlib.ExitStack() as around:
+            if given[0] in GROUPS:
+                around.enter_context(joined(getattr(options, "rank_timeout", None)))
+            if as_document:
+                around.enter_context(_no_output())
             found = function(options, console)
         if as_document and not rank:
             sys.stdout.write(as_json(found, options) + "\n")

@@ -34,7 +34,7 @@ def rank() -> int:
 
 def local_rank() -> int:
     """This process's number among those of its machine."""
-    return int(os.environ.get("LOCAL_RANK", 0)) if world_size() > 1 else 0
+    return int(os.environ.get("LOCAL_RANK", 0))
 
 
 @contextlib.contextmanager

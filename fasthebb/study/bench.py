@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fasthebb.console import launched
 from fasthebb.data import Dataset, Loader
 from fasthebb.data.labels import parse_budget
 from fasthebb.data.whitening import Whitening
@@ -114,13 +117,14 @@ class Bench:
         """The records of a cell: read if it is done, measured and written if not."""
         path = self.cell(name)
         done = path / "records.json"
-        if done.exists():
-            return [Record(**row) for row in json.loads(done.read_text())]
         path.mkdir(parents=True, exist_ok=True)
-        checkpoint.seed_everything(self.seed)
-        reset_peak()
-        records = measure(path)
-        atomic_write(done, json.dumps([asdict(r) for r in records], indent=1) + "\n")
+        with _alone(path):
+            if done.exists():
+                return [Record(**row) for row in json.loads(done.read_text())]
+            checkpoint.seed_everything(self.seed)
+            reset_peak()
+            records = measure(path)
+            atomic_write(done, json.dumps([asdict(r) for r in records], indent=1) + "\n")
         self.folder.begun = True
         return records
 
@@ -142,6 +146,17 @@ class Bench:
     def _budget(self, text: str) -> Tensor:
         wanted, balanced = parse_budget(text), self.options.balanced
         return budget(self.dataset, wanted, self.aside, seed=self.seed, balanced=balanced)[0]
+
+
+@contextlib.contextmanager
+def _alone(cell: Path) -> Iterator[None]:
+    # Of several processes that share a study, one is in a cell; the others wait for it.
+    if launched()[1] == 1:
+        yield
+        return
+    with (cell / ".lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def student_of(net: Net, options: StudyOptions) -> Net:

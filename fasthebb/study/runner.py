@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fasthebb.console import Console
+from fasthebb.console import Console, launched
 from fasthebb.environment import hardware
 from fasthebb.evaluation.results import Record, Summary, load, load_tuning, save, summarise
 from fasthebb.jobs.setup import load_as_given, statistics
@@ -17,6 +17,7 @@ from fasthebb.options import plain
 from fasthebb.study.bench import Bench, nets_of
 from fasthebb.study.cells import METHODS, hebbian
 from fasthebb.study.choose import decided
+from fasthebb.study.claims import together
 from fasthebb.study.effects import effects
 from fasthebb.study.ensembles import ensembles
 from fasthebb.study.growth import grown
@@ -30,18 +31,22 @@ from fasthebb.training.run import RunFolder, read_config, read_metrics
 
 
 def run(options: StudyOptions, console: Console) -> Path:
-    """Run or resume a study; returns its report.
+    """Run or resume a study; returns its report. Processes that torchrun started share its cells.
 
     Raises:
         ValueError: an option does not fit the data or the folder.
         Interrupted: a signal came; the study resumes with the cells that are left.
     """
+    rank, ranks = launched()
+    if ranks > 1 and options.minutes is not None:
+        raise ValueError(f"--minutes {options.minutes} plans for one process: start it without torchrun")
     device = device_of(options.device)
     options, reasons = decided(options, console)
     defaults = plain(StudyOptions())
     with RunFolder(
-        options.out, plain(options), defaults=defaults, grown=grown, resume=options.resume, console=console
-    ) as folder:
+        options.out, plain(options), defaults=defaults, grown=grown, resume=options.resume, console=console,
+        leads=rank == 0,
+    ) as folder:  # fmt: skip
         for reason in reasons:
             folder.log(reason)
         report = folder.path / "report.html"
@@ -49,7 +54,9 @@ def run(options: StudyOptions, console: Console) -> Path:
         if done:
             console.say(f"{folder.path} is finished already")
         else:
-            _measure(options, folder, device)
+            _measure(options, folder, device, spread=ranks > 1)
+        if rank:
+            return report
         records, _ = load(folder.path)
         if not done or not report.exists():
             rebuild(folder.path)
@@ -65,7 +72,7 @@ def _is_of(folder: RunFolder) -> bool:
     return all(before[name] == folder.options[name] for name in ("methods", "ensembles"))
 
 
-def _measure(options: StudyOptions, folder: RunFolder, device: torch.device) -> None:
+def _measure(options: StudyOptions, folder: RunFolder, device: torch.device, *, spread: bool) -> None:
     dataset = load_as_given(options, folder.console)
     if options.classes is not None:
         dataset = dataset.of_classes(options.classes)
@@ -80,8 +87,13 @@ def _measure(options: StudyOptions, folder: RunFolder, device: torch.device) -> 
     }
     for bench in chain.from_iterable(benches.values()):
         _ = bench.budgets, bench.images, tuned_budgets(bench)  # what does not fit fails before anything is trained
-    (folder.path / PICTURES).unlink(missing_ok=True)  # of a study that methods are added to
-    folder.write_config()
+    if folder.leads:
+        (folder.path / PICTURES).unlink(missing_ok=True)  # of a study that methods are added to
+        folder.write_config()
+    if spread:
+        together(list(chain.from_iterable(benches.values())))
+    if not folder.leads:
+        return
     records: list[Record] = []
     for methods in benches.values():
         for bench in (bench for bench in methods if bench.budgets):

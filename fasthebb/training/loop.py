@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fasthebb.console import launched
 from fasthebb.distributed import all_reduce, local_rank, rank, world_size
 from fasthebb.training.precision import AnyModule, Precision, calculate_in
 
@@ -209,7 +210,7 @@ def device_of(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        if name == "cuda" and world_size() > 1:
+        if name == "cuda" and launched()[1] > 1:
             device = torch.device("cuda", local_rank())
             torch.cuda.set_device(device)
         torch.empty(0, device=device)

@@ -43,7 +43,7 @@ WRITTEN = (
     ".lock", "config.yaml", "data.json", "model.json", "whitening.safetensors", "metrics.jsonl", "train.log",
     "checkpoints/last.pt",
     "cells/*/model.json", "cells/*/whitening.safetensors", "cells/*/metrics.jsonl", "cells/*/checkpoints/last.pt",
-    "cells/*/scores.safetensors", "cells/*/teacher.safetensors",
+    "cells/*/.lock", "cells/.*.taken", "cells/.*.done", "cells/*/scores.safetensors", "cells/*/teacher.safetensors",
     "tensorboard/events.*", "cells/*/tensorboard/events.*", "cells/*/vae/tensorboard/events.*",
     "cells/*/vae/metrics.jsonl", "cells/*/vae/checkpoints/last.pt",
     "cells/*/simclr/tensorboard/events.*", "cells/*/simclr/metrics.jsonl", "cells/*/simclr/checkpoints/last.pt",
@@ -53,6 +53,9 @@ FOLDERS = (
     "cells/*/vae", "cells/*/simclr/tensorboard", "cells/*/simclr/checkpoints", "cells/*/simclr", "cells/*/checkpoints",
     "cells/*", "cells", "checkpoints",
 )  # fmt: skip
+
+
+PAUSE = 0.5  # seconds until one that waits for the owner of a folder looks again
 
 
 class RunFolder:
@@ -67,6 +70,8 @@ class RunFolder:
         console: who talks to the user.
         defaults: what an option was before the command had it; by default such a run is of another command.
         grown: of the run's options and those of now, the run's with what may be added to it.
+        leads: whether this process owns the folder; one that does not waits until the owner has begun. By default the
+            first rank does, and no other one waits.
 
     Attributes:
         begun: whether there is something worth keeping: a step was done.
@@ -85,8 +90,10 @@ class RunFolder:
         console: Console,
         defaults: Mapping[str, Any] = MappingProxyType({}),
         grown: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] | None = None,
+        leads: bool | None = None,
     ) -> None:
         self.path, self.console = path, console
+        self.leads = rank() == 0 if leads is None else leads
         self._defaults, self._grown = dict(defaults), grown
         self.options = dict(options)
         self.begun = False
@@ -96,8 +103,10 @@ class RunFolder:
         self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> RunFolder:
-        if rank() == 0:
+        if self.leads:
             self._own()
+        elif rank() == 0:
+            self._join()
         self._exits.enter_context(self.stop)
         return self
 
@@ -112,8 +121,14 @@ class RunFolder:
             raise
         self.begun = (self.path / "config.yaml").exists()
 
+    def _join(self) -> None:
+        while not (self.path / "config.yaml").exists():
+            time.sleep(PAUSE)
+        self._resume = True
+        self._check()
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and not self.begun and rank() == 0:
+        if kind is not None and not self.begun and self.leads:
             self._clear()
         self._exits.close()
         if kind is not None and issubclass(kind, LostRankError) and self.stop.requested:
@@ -127,7 +142,7 @@ class RunFolder:
 
     def write_config(self) -> None:
         """Write config.yaml: every option, as a command line reads it back."""
-        if rank() == 0:
+        if self.leads:
             atomic_write(self.path / "config.yaml", yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True))
 
     def check_data(self, name: str, fingerprint: str) -> None:
@@ -136,7 +151,7 @@ class RunFolder:
         Raises:
             ValueError: they have changed.
         """
-        if rank() > 0:
+        if not self.leads:
             return
         file = self.path / "data.json"
         now = {"dataset": name, "fingerprint": fingerprint}

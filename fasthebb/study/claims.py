@@ -1,0 +1,71 @@
+"""The processes of one study, started by torchrun: each takes a method and a seed that no other has, if there is one.
+
+They share the study's folder and nothing else. What a process has taken it holds by a lock, which ends with it; what is
+done is marked, so that a later run does not look at it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fasthebb.study.bench import Bench
+from fasthebb.study.cells import METHODS, hebbian
+from fasthebb.study.tuning import tuned_budgets
+
+PAUSE = 1.0  # seconds until one that found nothing to do looks again
+
+
+def together(benches: Sequence[Bench]) -> None:
+    """Do a share of what a study measures, and come back when all of it is done, by whichever process."""
+    left = [bench for bench in benches if bench.budgets]
+    while left:
+        busy = [bench for bench in left if not _done(bench)]
+        taken = next((bench for bench in busy if _ready(bench) and _take(bench)), None)
+        left = [bench for bench in busy if bench is not taken]
+        if taken is None and left:
+            time.sleep(PAUSE)
+
+
+def _take(bench: Bench) -> bool:
+    # Whether it was free, and now is done.
+    with _held(_place(bench)) as free:
+        if free and not _done(bench):
+            METHODS.get(bench.method.base, hebbian)(bench)
+            _mark(bench).touch()
+    return free
+
+
+def _ready(bench: Bench) -> bool:
+    # Other seeds than the first take the settings that it chose.
+    first = bench.options.seeds[0]
+    return bench.seed == first or not tuned_budgets(bench) or _mark(bench, first).exists()
+
+
+def _done(bench: Bench) -> bool:
+    return _mark(bench).exists()
+
+
+def _place(bench: Bench, seed: int | None = None) -> Path:
+    return bench.folder.path / "cells" / f".{bench.method.name}-s{bench.seed if seed is None else seed}"
+
+
+def _mark(bench: Bench, seed: int | None = None) -> Path:
+    place = _place(bench, seed)
+    return place.with_name(f"{place.name}.done")
+
+
+@contextlib.contextmanager
+def _held(place: Path) -> Iterator[bool]:
+    # Whether nobody else holds it, who then does not get it while the block runs.
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f"{place.name}.taken").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

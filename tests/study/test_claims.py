@@ -1,0 +1,101 @@
+"""Processes that share a study do each cell once, and end with what one process measures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tiny import NET, timeless
+
+from fasthebb.cli import main
+from fasthebb.evaluation.results import load, load_tuning
+from fasthebb.study import claims
+
+TESTS = Path(__file__).parents[1]
+WORDS = (
+    "study", *NET, "--data", "digits", "--methods", "hpca", "random", "scratch", "--budgets", "20", "5%",
+    "--seeds", "0,1,2", "--epochs", "1", "--batch-size", "128", "--finetune-steps", "4", "--tuning",
+    '[{"finetune_lr": 0.01}, {"finetune_lr": 0.1}]', "--tune-at", "5%",
+)  # fmt: skip
+
+
+def shared(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "fasthebb", "--"]
+    return subprocess.run(
+        [sys.executable, *torchrun, *WORDS, "--out", str(out), *more],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+
+
+def test_two_processes_measure_what_one_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main([*WORDS, "--out", str(one), "--quiet"]) == 0
+    done = shared(two)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("mean ± 95 % t-interval") == 1, "the first speaks"
+    rows = [timeless(map(asdict, load(out)[0])) for out in (one, two)]
+    assert rows[0] == rows[1]
+    assert load_tuning(one) == load_tuning(two)
+    assert (two / "report.html").exists()
+    told = (two / "train.log").read_text()
+    assert all(told.count(f"seed {seed}: pre-training") == 1 for seed in (0, 1, 2))
+    again = shared(two, "--resume")
+    assert again.returncode == 0
+    assert "is finished already" in again.stdout
+    capsys.readouterr()
+
+
+def test_a_folder_of_another_study_is_not_touched(tmp_path: Path) -> None:
+    assert main([*WORDS, "--out", str(tmp_path / "run"), "--quiet", "--methods", "random"]) == 0
+    before = sorted(path.name for path in (tmp_path / "run" / "cells").iterdir())
+    wrong = shared(tmp_path / "run", "--resume", "--lr", "0.5")
+    assert wrong.returncode == 1
+    assert wrong.stderr.count("error: ") == 1
+    assert sorted(path.name for path in (tmp_path / "run" / "cells").iterdir()) == before
+
+
+def test_a_plan_by_the_clock_is_of_one_process(tmp_path: Path) -> None:
+    wrong = shared(tmp_path / "run", "--minutes", "3")
+    assert wrong.returncode == 1
+    assert "error: --minutes 3.0 plans for one process: start it without torchrun" in wrong.stderr
+
+
+def test_each_is_taken_once_and_other_seeds_wait_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[tuple[str, int]] = []
+    first = threading.Event()
+
+    def measure(bench: SimpleNamespace) -> None:
+        if bench.seed == 0:
+            first.wait(5)
+        taken.append((bench.method.name, bench.seed))
+
+    monkeypatch.setattr(claims, "METHODS", {})
+    monkeypatch.setattr(claims, "hebbian", measure)
+    monkeypatch.setattr(claims, "PAUSE", 0.01)
+    monkeypatch.setattr(claims, "tuned_budgets", lambda bench: [20] if bench.method.name == "tuned" else [])
+    benches = [
+        SimpleNamespace(
+            method=SimpleNamespace(name=name, base=name), seed=seed, budgets={20: None},
+            folder=SimpleNamespace(path=tmp_path), options=SimpleNamespace(seeds=[0, 1]),
+        )
+        for name in ("tuned", "plain")
+        for seed in (0, 1)
+    ]  # fmt: skip
+    threads = [threading.Thread(target=claims.together, args=(benches,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while ("plain", 1) not in taken:
+        assert any(thread.is_alive() for thread in threads)
+    assert taken == [("plain", 1)], "of the tuned one the second seed waits"
+    first.set()
+    for thread in threads:
+        thread.join(5)
+    assert sorted(taken) == [("plain", 0), ("plain", 1), ("tuned", 0), ("tuned", 1)]
+    assert taken.index(("tuned", 0)) < taken.index(("tuned", 1))
