@@ -69,12 +69,15 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 60
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 100
     runpy.run_path(str(path), run_name="__main__")
     said = capsys.readouterr().out
     if path.name == "own_rule.py":
         oja, tails = (float(number) for number in re.findall(r"direction (\d\.\d+)", said))
         assert oja < 0.5 < 0.95 < tails
+    if path.name == "scale_simulation.py":
+        off = {rate: int(share) for rate, share in re.findall(r"batch 64, rate (\S+): (\d+) %", said)}
+        assert off["0.004"] < 10 < 50 < off["0.001"], "the rate follows the batch"
     if path.name == "attach_to_your_model.py":
         before, after = (int(number) for number in re.findall(r"span (\d+) %", said))
         assert before < 50 < 80 < after
