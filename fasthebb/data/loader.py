@@ -175,7 +175,8 @@ class Loader:
     def _batch(self, pixels: Tensor, order: Tensor, epoch: int, number: int) -> tuple[Tensor, Tensor]:
         size, (mine, chosen) = self.images_in(number), self._mine(order, number)
         pixels = pixels.to(self.device, non_blocking=True)
-        x = shifted(pixels, self.shift).float().div_(255).repeat(self.views, 1, 1, 1)
+        x = shifted(pixels, self.shift).float().div_(255)
+        x = x if self.views == 1 else x.repeat(self.views, 1, 1, 1)
         rows = torch.cat([mine + view * size for view in range(self.views)])
         # number + 1: a trailing 0 would give the generator of the order
         dice = Dice(_generator(self.seed, epoch, number + 1), size * self.views, rows)

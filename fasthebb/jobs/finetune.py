@@ -24,6 +24,7 @@ from fasthebb.options import plain
 from fasthebb.training import checkpoint
 from fasthebb.training.finetune import accuracies, finetune
 from fasthebb.training.loop import device_of, place
+from fasthebb.training.norms import batch_norms
 from fasthebb.training.run import RunFolder, finished, read_metrics
 from fasthebb.training.sync_norms import synchronised
 
@@ -112,8 +113,9 @@ def _train(
         ]
         return ridge_head(model, net, views, pool=options.pool, watcher=watcher)[-1]["seconds"]
     loader = net.loader_of_rank(
-        dataset.train, options.batch_size, device, indices=chosen, seed=options.seed, augment=options.augment
-    )
+        dataset.train, options.batch_size, device, together=options.sync_bn or not batch_norms(model),
+        indices=chosen, seed=options.seed, augment=options.augment,
+    )  # fmt: skip
     held = None
     if len(validation):
         held = net.loader(dataset.val or dataset.train, 256, device, indices=shared(validation), shuffle=False)

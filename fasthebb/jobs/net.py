@@ -85,16 +85,24 @@ class Net:
         except (TypeError, AttributeError):
             raise ValueError(f"{where} does not describe a net of this version of fasthebb; train it again") from None
 
-    def loader_of_rank(self, images: ImageSet, batch_size: int, device: torch.device, **more: Any) -> Loader:
+    def loader_of_rank(
+        self, images: ImageSet, batch_size: int, device: torch.device, *, together: bool, **more: Any
+    ) -> Loader:
         """This rank's share of batches of `batch_size` images.
 
+        together: whether batch norms see the images of all ranks; otherwise each rank needs two of every batch.
+
         Raises:
-            ValueError: a batch has fewer images than there are ranks.
+            ValueError: a rank has too few images of a batch.
         """
         loader = self.loader(images, batch_size, device, part=(rank(), world_size()), **more)
-        if loader.images_in(0) < world_size():
+        first, last = loader.images_in(0), loader.images_in(len(loader) - 1)
+        if first < world_size():
+            raise ValueError(f"A batch of {first} images for {world_size()} ranks: give a larger --batch-size")
+        if not together and last < 2 * world_size() > 2:
             raise ValueError(
-                f"A batch of {loader.images_in(0)} images for {world_size()} ranks: give a larger --batch-size"
+                f"A last batch of {last} images for {world_size()} ranks, with batch norms that need two on each: "
+                "leave --sync-bn on, or give another --batch-size"
             )
         return loader
 

@@ -18,6 +18,7 @@ from fasthebb.jobs.setup import all_but, load_as_given, new_net, set_aside, stat
 from fasthebb.options import plain
 from fasthebb.training import checkpoint
 from fasthebb.training.loop import device_of, place
+from fasthebb.training.norms import batch_norms
 from fasthebb.training.pretrain import pretrain
 from fasthebb.training.run import RunFolder, finished
 from fasthebb.training.sync_norms import synchronised
@@ -56,8 +57,9 @@ def run(options: PretrainOptions, console: Console) -> Path:
             with first_of_machine():
                 net = replace(net, whitening=whitening_of(net, dataset, images, options, console))
         loader = net.loader_of_rank(
-            dataset.train, options.batch_size, device, indices=images, seed=options.seed, augment=options.augment
-        )
+            dataset.train, options.batch_size, device, together=options.sync_bn or not batch_norms(model),
+            indices=images, seed=options.seed, augment=options.augment,
+        )  # fmt: skip
         folder.write_config()
         write_net(folder.path, net)
         folder.log(

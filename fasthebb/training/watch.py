@@ -55,7 +55,8 @@ class RunWatcher(Watcher):
     def _restore(self, parts: Mapping[str, Stateful]) -> Progress:
         if not self._first:
             _together(0)  # when the first rank has a checkpoint
-            progress = checkpoint.restore(checkpoint.load(self._last), parts)
+            there = self._last.exists()
+            progress = checkpoint.restore(checkpoint.load(self._last), parts) if there else Progress(step=-1)
             progress.sums = {}  # they are with the first rank
             _together(progress.step)
             return progress
