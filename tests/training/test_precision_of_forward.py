@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 
+import fasthebb
 from fasthebb.evaluation import extract
 from fasthebb.models import deephebb, sixlayer
 from fasthebb.training.finetune import finetune
@@ -47,6 +48,29 @@ def test_a_copy_calculates_by_itself() -> None:
         for parameter in other.parameters():
             parameter.zero_()
     assert other.eval()(torch.randn(2, 3, 32, 32)).abs().sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "forward"), [(fasthebb.HPCA(), "relu"), (fasthebb.SoftWTA(), "unit_norm_relu")], ids=["hpca", "swta"]
+)
+def test_updates_point_where_those_of_double_precision_do(rule: fasthebb.Rule, forward: str) -> None:
+    torch.manual_seed(0)
+    model = sixlayer(width=0.125, forward=forward)
+    x = torch.randn(32, 3, 32, 32).cumsum(2).cumsum(3) / 8
+
+    def update(model: torch.nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        hebb = fasthebb.attach(model, {"fc6": None, "*": rule})
+        with torch.no_grad():
+            model.train()(x)
+        hebb.write_grad()
+        return {name: p.grad.double().flatten() for name, p in model.named_parameters() if p.grad is not None}
+
+    exact = update(copy.deepcopy(model).double(), x.double())
+    fast = update(place(model, CPU, "bf16"), x)
+    assert exact.keys() == fast.keys()
+    for name, value in exact.items():
+        assert torch.cosine_similarity(fast[name], value, dim=0) >= 0.999, name
+    assert any(not torch.equal(fast[name], value) for name, value in exact.items())
 
 
 def test_training_learns_and_keeps_weights_in_float32() -> None:
