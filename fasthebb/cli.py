@@ -12,6 +12,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fasthebb import __version__
-from fasthebb.console import Console, OtherRank, launched
+from fasthebb.console import GRACE, Console, OtherRank, launched
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 GROUPS = ("pretrain", "finetune", "evaluate")  # commands whose ranks work on one batch; those of a study share cells
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.error(f"{given[0]} runs in one process: start it without torchrun")
         return USAGE
     with warnings.catch_warnings(), _terminable():
-        warnings.showwarning = lambda message, *_, **__: console.warn(" ".join(str(message).split()))
+        warnings.showwarning = lambda message, kind, *_, **__: _warn(console, given[0], message, kind)
         try:
             return _run(given, console, debug="--debug" in said, as_document="--json" in said)
         except KeyboardInterrupt:
@@ -133,9 +134,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return INTERRUPTED
 
 
+def _warn(console: Console, command: str, message: Warning | str, kind: type[Warning]) -> None:
+    text = " ".join(str(message).split())
+    if isinstance(console, OtherRank) and (command == "study" or kind.__name__ == "UnreadableWarning"):
+        console.own_warning(text)  # of work that the first rank does not do
+    else:
+        console.warn(text)
+
+
 def _run(given: list[str], console: Console, *, debug: bool, as_document: bool) -> int:
     rank, ranks = launched()
-    from fasthebb.distributed import joined
+    from fasthebb.distributed import LostRankError, joined
     from fasthebb.jobs.outcome import Outcome, as_json
     from fasthebb.options import Usage, parse
     from fasthebb.training.stop import Interrupted
@@ -162,7 +171,7 @@ def _run(given: list[str], console: Console, *, debug: bool, as_document: bool) 
             return INTERRUPTED
         resume = [] if {"--resume", "--resume=true"} & set(given) else ["--resume"]
         resumes = "resume" in {f.name for f in fields(kind)}
-        program = "fasthebb" if ranks == 1 else f"torchrun --nproc-per-node {ranks} -m fasthebb --"
+        program = "fasthebb" if ranks == 1 else "torchrun … -m fasthebb --"
         line = shlex.join([*given, *resume])
         console.error(f"interrupted; go on with: {program} {line}" if resumes else "interrupted")
         return INTERRUPTED
@@ -173,6 +182,8 @@ def _run(given: list[str], console: Console, *, debug: bool, as_document: bool) 
         if debug:
             raise
         console.error(" ".join(str(error).split()))
+        if isinstance(error, LostRankError) and not rank:
+            time.sleep(GRACE + 1)  # for the rank that failed to say why
         return FAILED
     except Exception as error:
         if debug:

@@ -147,6 +147,10 @@ class OtherRank(Console):
     def warn(self, text: str) -> None:
         """Nothing: the first rank warns."""
 
+    def own_warning(self, text: str) -> None:
+        """Warn of what the first rank cannot know."""
+        super().warn(f"rank {self._rank}: {text}")
+
     def error(self, text: str) -> None:
         """Say what failed here alone: where the first rank fails too, this one is ended while it waits."""
         time.sleep(GRACE)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fasthebb.console import launched
 
-LONG = timedelta(days=7)  # what a rank waits for another one that prepares data
+LONG = timedelta(days=7)  # what a rank waits for another one that prepares data or reads out
 
 
 class LostRankError(ConnectionError):
@@ -38,10 +38,10 @@ def local_rank() -> int:
 
 
 @contextlib.contextmanager
-def joined(timeout: float | None = None) -> Iterator[None]:
+def joined(timeout: float | None) -> Iterator[None]:
     """Be one of the ranks that torchrun started, while the block runs; nothing without torchrun.
 
-    timeout: seconds after which a rank that waits for another gives up; torch's own by default.
+    timeout: seconds after which a rank that waits for another gives up; None is a week.
 
     Raises:
         ConnectionError: the ranks do not find each other.
@@ -53,12 +53,12 @@ def joined(timeout: float | None = None) -> Iterator[None]:
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
-    wait: dict[str, Any] = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
+    wait = LONG if timeout is None else timedelta(seconds=timeout)
     try:
-        store, number, ranks = next(rendezvous("env://", **wait))
+        store, number, ranks = next(rendezvous("env://", timeout=wait))
         # torchrun keeps one store through its restarts, and old addresses in it
         store = PrefixStore(f"fasthebb-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-        dist.init_process_group(backend, store=store, rank=number, world_size=ranks, **wait)
+        dist.init_process_group(backend, store=store, rank=number, world_size=ranks, timeout=wait)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConnectionError(
@@ -79,8 +79,19 @@ def all_reduce(t: Tensor) -> None:
     if world_size() > 1:
         with telling():
             began = time.perf_counter()
-            dist.all_reduce(t)
+            _reduce(t)
             TRAFFIC.add(t.nbytes, time.perf_counter() - began)
+
+
+def _reduce(t: Tensor) -> None:
+    try:
+        dist.all_reduce(t)
+    except RuntimeError as error:
+        if t.device.type != "cpu" or "No backend type associated" not in str(error):
+            raise
+        moved = t.cuda()  # a group of NCCL alone knows no other device
+        dist.all_reduce(moved)
+        t.copy_(moved)
 
 
 def summed(t: Tensor) -> Tensor:
@@ -144,7 +155,13 @@ def gathered(t: Tensor) -> Tensor:
 
 
 def shared(rows: Tensor) -> Tensor:
-    """This rank's part of rows, the same on all ranks: `gathered` puts the parts together again."""
+    """This rank's part of rows, the same on all ranks: `gathered` puts the parts together again.
+
+    Raises:
+        ValueError: there are fewer than ranks.
+    """
+    if len(rows) < world_size():
+        raise ValueError(f"{len(rows)} images for {world_size()} ranks: start fewer ranks")
     return rows.tensor_split(world_size())[rank()]
 
 
@@ -158,18 +175,22 @@ def from_first(tensors: list[Tensor]) -> None:
 
 @contextlib.contextmanager
 def first_of_machine() -> Iterator[None]:
-    """Run the block on the first rank of every machine, then on its others: they find in a cache what it made."""
+    """Run the block on the first rank of every machine, then on its others: they find in a cache what it made.
+
+    All leave it together, however long it takes.
+    """
     if world_size() == 1:
         yield
         return
-    waiting = dist.new_group(backend="gloo", timeout=LONG)
-    if local_rank() > 0:
-        with telling():
+    with telling():
+        waiting = dist.new_group(backend="gloo", timeout=LONG)
+        if local_rank() > 0:
             dist.barrier(waiting)
     yield
-    if local_rank() == 0:
-        with telling():
+    with telling():
+        if local_rank() == 0:
             dist.barrier(waiting)
+        dist.barrier(waiting)
     dist.destroy_process_group(waiting)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,18 @@ class _Nan(nn.Module):
 def nan_net(classes: int = 3, image_size: int = SIDE, channels: int = 3) -> nn.Sequential:
     """A net whose images are NaN by the time its first layer sees them."""
     return nn.Sequential(_Nan(), *net(classes, image_size, channels=channels))
+
+
+class _FailsOnRankOne(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and os.environ.get("RANK") == "1":
+            raise ValueError("this rank alone cannot go on")
+        return x
+
+
+def failing_net(classes: int = 3, image_size: int = SIDE, channels: int = 3) -> nn.Sequential:
+    """A net that fails in training on rank 1."""
+    return nn.Sequential(_FailsOnRankOne(), *net(classes, image_size, channels=channels))
 
 
 def images(count: int = 23, classes: int = 3, side: int = SIDE, seed: int = 0) -> ImageSet:

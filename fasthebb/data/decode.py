@@ -113,8 +113,8 @@ def one_line(item: Item, why: str) -> str:
     return f"{' '.join(item.name.split())} ({why})"
 
 
-def in_threads(function: Callable[[A], B], arguments: Iterable[A]) -> Iterator[B]:
-    """map() in threads, in order, with a few calls a thread under way, however many the arguments are.
+def in_threads(function: Callable[[A], B], arguments: Iterable[A], ahead: int | None = None) -> Iterator[B]:
+    """map() in threads, in order, with `ahead` calls under way, however many the arguments are; 3 a thread by default.
 
     Calls that have not begun when it is left or closed are never made.
     """
@@ -124,7 +124,7 @@ def in_threads(function: Callable[[A], B], arguments: Iterable[A]) -> Iterator[B
         try:
             for argument in arguments:
                 waiting.append(pool.submit(function, argument))
-                if len(waiting) > 3 * threads:
+                if len(waiting) > (3 * threads if ahead is None else ahead):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

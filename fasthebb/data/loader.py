@@ -19,6 +19,7 @@ from fasthebb.data.whitening import Whitening
 
 RESIDENT = 4 << 30  # bytes: images up to this size move to the device whole
 CHUNK = 16 << 20  # bytes of images counted at a time
+AHEAD = 64 << 20  # bytes of a stream's pixels decoded ahead, of two batches at least
 SAMPLE = 10_000  # images of a stream whose statistics stand for all
 
 
@@ -162,8 +163,10 @@ class Loader:
             found = self._images.pixels(self._mine(order, number)[1])
             return found.pin_memory() if self.device.type == "cuda" and found.device.type == "cpu" else found
 
-        ahead = isinstance(self._images.images, Stream)
-        for number, found in zip(numbers, in_threads(pixels, numbers) if ahead else map(pixels, numbers)):
+        streams = isinstance(self._images.images, Stream)
+        image = self._images.images.shape[1:].numel()
+        ahead = max(2, AHEAD // (self.batch_size * image))
+        for number, found in zip(numbers, in_threads(pixels, numbers, ahead) if streams else map(pixels, numbers)):
             yield self._batch(found, order, epoch, number)
 
     def _mine(self, order: Tensor, number: int) -> tuple[Tensor, Tensor]:

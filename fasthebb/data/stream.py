@@ -16,6 +16,10 @@ from fasthebb.data.listing import Item
 WINDOW = 8192  # images that change places with each other, of shards that follow one another
 
 
+class UnreadableWarning(UserWarning):
+    """An image could not be read, which of several ranks the one alone knows whose share it is in."""
+
+
 class Stream:
     """uint8 images [M, C, H, W] in files or shards, read and decoded anew each time.
 
@@ -102,7 +106,7 @@ class Stream:
         files = self._places[rows, 0]
         place = torch.randperm(len(self._paths), generator=generator)[files]
         in_files = rows[place.argsort(stable=True)]
-        if len(self._paths) >= len(self):
+        if int(files.bincount().max()) == 1:
             return in_files
         phase = int(torch.randint(WINDOW, (), generator=generator))
         window = (torch.arange(len(rows)) + phase) // WINDOW
@@ -119,7 +123,8 @@ class Stream:
                 f"{len(self._bad)} images cannot be read, the last one {line}: mend or remove them, or allow more by "
                 "--max-bad"
             )
-        warnings.warn(f"{line}: it cannot be read, and a black image stands in for it", stacklevel=2)
+        why = f"{line}: it cannot be read, and a black image stands in for it"
+        warnings.warn(why, UnreadableWarning, stacklevel=2)
 
 
 def missing(items: Sequence[Item]) -> dict[str, str]:

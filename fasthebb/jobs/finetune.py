@@ -11,7 +11,7 @@ from torch import Tensor
 from fasthebb.console import Console
 from fasthebb.data import Dataset
 from fasthebb.data.labels import parse_budget
-from fasthebb.distributed import first_of_machine, rank, shared
+from fasthebb.distributed import first_of_machine, rank, shared, world_size
 from fasthebb.jobs.net import Net, cut_at, read_net, write_net
 from fasthebb.jobs.options import FinetuneOptions
 from fasthebb.jobs.readouts import ReadOutOptions
@@ -89,7 +89,7 @@ def run(options: FinetuneOptions, console: Console) -> Path:
         reset_peak()
         seconds = _train(options, net, model, dataset, chosen, validation, folder)
         peak = peak_bytes() / 2**20
-        tests = shared(torch.arange(len(dataset.test)))
+        tests = _share(torch.arange(len(dataset.test)))
         top1, top5 = accuracies(model, net.loader(dataset.test, 256, device, indices=tests, shuffle=False), (1, 5))
         tested = record(net, net.classifier or "", len(chosen), labelled(dataset), options.seed, net.depth, top1, top5)
         if rank() == 0:
@@ -118,7 +118,7 @@ def _train(
     )  # fmt: skip
     held = None
     if len(validation):
-        held = net.loader(dataset.val or dataset.train, 256, device, indices=shared(validation), shuffle=False)
+        held = net.loader(dataset.val or dataset.train, 256, device, indices=_share(validation), shuffle=False)
     with synchronised(model, on=options.sync_bn):
         history = finetune(
             model,
@@ -135,6 +135,11 @@ def _train(
             watcher=watcher,
         )
     return history[-1]["seconds"]
+
+
+def _share(rows: Tensor) -> Tensor:
+    # This rank's part of rows to measure on; all of them where there are fewer than ranks, with the same result.
+    return shared(rows) if len(rows) >= world_size() else rows
 
 
 def _new_head(net: Net, model: torch.nn.Module, classes: int) -> torch.nn.Module:

@@ -97,11 +97,13 @@ class Net:
         """
         loader = self.loader(images, batch_size, device, part=(rank(), world_size()), **more)
         first, last = loader.images_in(0), loader.images_in(len(loader) - 1)
+        if len(loader.indices) < world_size():
+            raise ValueError(f"{len(loader.indices)} images for {world_size()} ranks: start fewer ranks")
         if first < world_size():
             raise ValueError(f"A batch of {first} images for {world_size()} ranks: give a larger --batch-size")
-        if not together and last < 2 * world_size() > 2:
+        if not together and min(first, last) < 2 * world_size() > 2:
             raise ValueError(
-                f"A last batch of {last} images for {world_size()} ranks, with batch norms that need two on each: "
+                f"A batch of {min(first, last)} images for {world_size()} ranks, whose batch norms need two on each: "
                 "leave --sync-bn on, or give another --batch-size"
             )
         return loader

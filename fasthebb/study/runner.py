@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from fasthebb.console import Console, launched
+from fasthebb.distributed import world_size
 from fasthebb.environment import hardware
 from fasthebb.evaluation.results import Record, Summary, load, load_tuning, save, summarise
 from fasthebb.jobs.setup import load_as_given, statistics
@@ -38,6 +39,10 @@ def run(options: StudyOptions, console: Console) -> Path:
         Interrupted: a signal came; the study resumes with the cells that are left.
     """
     rank, ranks = launched()
+    if world_size() > 1:
+        raise ValueError(
+            f"A process group of {world_size()} ranks: the processes of a study share none; run it outside"
+        )
     if ranks > 1 and options.minutes is not None:
         raise ValueError(f"--minutes {options.minutes} plans for one process: start it without torchrun")
     device = device_of(options.device)
@@ -91,6 +96,7 @@ def _measure(options: StudyOptions, folder: RunFolder, device: torch.device, *, 
         (folder.path / PICTURES).unlink(missing_ok=True)  # of a study that methods are added to
         folder.write_config()
     if spread:
+        folder.begun = True  # by whichever process
         together(list(chain.from_iterable(benches.values())))
     if not folder.leads:
         return

@@ -39,7 +39,8 @@ def finetune(
 ) -> History:
     """Train a classifier by backpropagation: SGD with Nesterov momentum, its rate halved ten times in the second half.
 
-    With a handle, attached layers follow their rules as well: their gradient is that of the loss less local·ΔW.
+    With a handle, attached layers follow their rules as well: their gradient is that of the loss less local·ΔW. In a
+    process group all ranks call it, each with a loader of its own images, see `Spread`; gradients are means over all.
 
     Args:
         model: on the device to train on.
@@ -133,14 +134,15 @@ def schedule(number: int, total: int) -> float:
 
 
 def accuracy(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], k: int = 1) -> float:
-    """Top-k accuracy in percent, in eval mode; the mode is left at eval."""
+    """Top-k accuracy in percent, in eval mode; the mode is left at eval. Of several ranks, see `accuracies`."""
     return accuracies(model, loader, (k,))[0]
 
 
 def accuracies(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], ks: tuple[int, ...]) -> list[float]:
     """Top-k accuracies in percent for every k, in eval mode; the mode is left at eval.
 
-    Of several ranks, each with a loader of its own images: over those of all, by the first rank's running statistics.
+    In a process group all ranks call it, each with a loader of its own images: over those of all, by the first rank's
+    running statistics.
 
     Raises:
         ValueError: there are no images.

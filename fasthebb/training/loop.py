@@ -6,6 +6,7 @@ step: the order of images follows from seed and epoch, so a stage resumes in the
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -124,35 +125,39 @@ def train(
     progress = watcher.restore(parts)
     batches = _batches(loader, plan, progress.step)
     ended = over is not None and over(progress)
-    for number in watcher.steps(range(progress.step, progress.step if ended else plan.total), description):
-        x, labels = next(batches)
-        draws(number)
-        began = time.perf_counter()
-        for name, value in step(number, x, labels).items():
-            progress.sums[name] = progress.sums.get(name, 0.0) + (float(value) * len(x) if len(x) else 0.0)
-        progress.sums["images"] = progress.sums.get("images", 0.0) + len(x)
-        if plan.ends_epoch(number) and torch.cuda.is_available():
-            torch.cuda.synchronize()  # or the clock would not see what is still under way
-        progress.seconds += time.perf_counter() - began
-        progress.step = number + 1
-        ended = over is not None and over(progress)
-        if ended or plan.ends_epoch(number):
-            progress.history.append(_record(plan, number, progress, after_epoch))
-            progress.sums = {}
-            watcher.epoch(progress.history[-1])
-        watcher.stepped(parts, progress)
-        if ended:
-            break
+    with draws:
+        for number in watcher.steps(range(progress.step, progress.step if ended else plan.total), description):
+            x, labels = next(batches)
+            draws(number)
+            began = time.perf_counter()
+            for name, value in step(number, x, labels).items():
+                progress.sums[name] = progress.sums.get(name, 0.0) + (float(value) * len(x) if len(x) else 0.0)
+            progress.sums["images"] = progress.sums.get("images", 0.0) + len(x)
+            if plan.ends_epoch(number) and torch.cuda.is_available():
+                torch.cuda.synchronize()  # or the clock would not see what is still under way
+            progress.seconds += time.perf_counter() - began
+            progress.step = number + 1
+            ended = over is not None and over(progress)
+            if ended or plan.ends_epoch(number):
+                progress.history.append(_record(plan, number, progress, after_epoch))
+                progress.sums = {}
+                watcher.epoch(progress.history[-1])
+            watcher.stepped(parts, progress)
+            if ended:
+                break
     watcher.finished(parts, progress)
     return progress
 
 
-class _Draws:
+class _Draws(contextlib.ExitStack):
     # Of ranks, which share one seed for the same initial weights: in each step a rank draws numbers of its own, that
-    # this seed, the step and the rank decide.
+    # this seed, the step and the rank decide. After the stage their states are the same again.
 
     def __init__(self) -> None:
+        super().__init__()
         self._seed = int(torch.randint(2**62, ())) if world_size() > 1 else None
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        self.enter_context(torch.random.fork_rng(devices, enabled=world_size() > 1))
 
     def __call__(self, number: int) -> None:
         if self._seed is not None:
@@ -208,6 +213,8 @@ def device_of(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if launched()[1] > 1 and name.startswith("cuda:"):
+        raise ValueError(f"device {name!r}: each rank takes the GPU of its number on its machine; say cuda")
     try:
         device = torch.device(name)
         if name == "cuda" and launched()[1] > 1:

@@ -35,7 +35,8 @@ def pretrain(
 ) -> History:
     """Train the attached layers of a model on images alone.
 
-    A forward ends where nothing is left that learns or keeps statistics, so a classifier costs nothing.
+    A forward ends where nothing is left that learns or keeps statistics, so a classifier costs nothing. In a process
+    group all ranks call it, each with a loader of images of its own.
 
     Args:
         model: on the device to train on; left in training mode.
@@ -77,6 +78,7 @@ def pretrain(
     phases = _Phases(model, hebb, sample, order, kept)
     plan = Plan(len(loader), epochs, max_steps, phases=len(phases.layers) or 1)
 
+    TRAFFIC.take(1)  # what was before is not of this stage
     counted = 0  # steps since the last record
 
     def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float]:  # noqa: ARG001

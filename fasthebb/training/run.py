@@ -56,6 +56,7 @@ FOLDERS = (
 
 
 PAUSE = 0.5  # seconds until one that waits for the owner of a folder looks again
+PATIENCE = 4 * 3600.0  # seconds until it gives up; the owner may be decoding a large data set
 
 
 class RunFolder:
@@ -122,7 +123,10 @@ class RunFolder:
         self.begun = (self.path / "config.yaml").exists()
 
     def _join(self) -> None:
+        until = time.monotonic() + PATIENCE
         while not (self.path / "config.yaml").exists():
+            if time.monotonic() > until:
+                raise ValueError(f"{self.path}: the first process began nothing here; put it where all of them see it")
             time.sleep(PAUSE)
         self._resume = True
         self._check()

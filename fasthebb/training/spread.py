@@ -16,7 +16,8 @@ class Spread:
 
     Args:
         model: with the same weights on all ranks.
-        loader: of its share; one that says how many `images_in` a batch are, of all ranks, may give uneven shares.
+        loader: of this rank's images: its `part` of the batches of a `fasthebb.data.Loader`, whose shares may be
+            uneven, or any other that gives all ranks equally many.
     """
 
     def __init__(self, model: nn.Module, loader: Any) -> None:
@@ -53,7 +54,8 @@ class Spread:
 
         batch: its number in the epoch.
         """
-        if world_size() > 1 and hasattr(self._loader, "images_in"):
-            loss = loss * (images * world_size() / self._loader.images_in(batch))
+        if world_size() > 1 and getattr(self._loader, "part", (0, 1))[1] == world_size():
+            whole = self._loader.images_in(batch) * self._loader.views
+            loss = loss * (images * world_size() / whole)
         with telling():
             loss.backward()  # type: ignore[no-untyped-call]

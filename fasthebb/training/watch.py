@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,6 @@ class RunWatcher(Watcher):
             _together(0)  # when the first rank has a checkpoint
             there = self._last.exists()
             progress = checkpoint.restore(checkpoint.load(self._last), parts) if there else Progress(step=-1)
-            progress.sums = {}  # they are with the first rank
             _together(progress.step)
             return progress
         self._last.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +101,8 @@ class RunWatcher(Watcher):
 
     def _save(self, parts: Mapping[str, Stateful], progress: Progress) -> None:
         if self._first and self._saved != progress.step:
+            if world_size() > 1:  # sums of this rank's images alone say nothing: those after it make the record
+                progress = replace(progress, sums={})
             checkpoint.save(self._last, parts, progress, self._about)
             self._saved = progress.step
 

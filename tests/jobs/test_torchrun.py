@@ -33,7 +33,7 @@ def torchrun(*words: object, ranks: int = 2, **more: str) -> list[str]:
     ]
 
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 def launch(*words: object, ranks: int = 2, **more: str) -> subprocess.CompletedProcess[str]:
@@ -89,6 +89,15 @@ def test_a_mistake_is_told_once(tmp_path: Path) -> None:
     assert said(other.stderr)[0] == "error: report runs in one process: start it without torchrun"
 
 
+def test_what_fails_on_one_rank_alone_is_told(tmp_path: Path) -> None:
+    run = ("pretrain", "--data", "digits", "--image-size", "12", "--model", "tiny:failing_net", "--device", "cpu")
+    failed = launch(*run, "--epochs", "1", "--out", tmp_path / "run")
+    assert failed.returncode == 1
+    told = said(failed.stderr)
+    assert "error: rank 1: this rank alone cannot go on" in told
+    assert any(line.startswith("error: rank 0 lost another rank, which died or hangs (") for line in told)
+
+
 def wait_for(run: Path, step: int) -> None:
     """Until a run's checkpoint is of some step or later."""
     until = time.monotonic() + 60
@@ -139,7 +148,7 @@ def test_sigterm_ends_in_a_checkpoint_and_the_run_goes_on(tmp_path: Path, whole:
     step = torch.load(run / "checkpoints" / "last.pt", weights_only=True)["progress"]["step"]
     assert 14 <= step < 400
     (line,) = said(err)
-    assert line.startswith("error: interrupted; go on with: torchrun --nproc-per-node 2 -m fasthebb -- pretrain")
+    assert line.startswith("error: interrupted; go on with: torchrun … -m fasthebb -- pretrain")
     assert launch(*LONG, "--out", run, "--resume").returncode == 0
     assert same(run, whole)
 

@@ -153,6 +153,27 @@ def test_a_loss_that_is_not_finite_ends_all_ranks_with_its_place(ranks: Ranks) -
     assert second.startswith("The loss is nan on rank 1 in step 1, from layer")
 
 
+def own(views: int) -> tuple[dict[str, Tensor], Tensor]:
+    """The net after training on loaders of a rank's own images, or alone of all; what is drawn after it."""
+    torch.manual_seed(0)
+    model = calm()
+    first_layer_in(model)
+    each = images(8 * 2)
+    mine = each if world_size() == 1 else each.subset(torch.arange(8) + 8 * rank())
+    with synchronised(model):
+        finetune(model, Loader(mine, 16, shuffle=False, views=views), epochs=3, lr=0.05)
+    return copy.deepcopy(model.state_dict()), torch.rand(3)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_ranks_may_have_loaders_of_their_own(views: int, ranks: Ranks) -> None:
+    want, _ = own(views)
+    (first, one), (second, two) = ranks(own, views)
+    assert same(first, want)
+    assert all(torch.equal(first[name], second[name]) for name in want)
+    assert torch.equal(one, two), "after a stage ranks draw the same numbers again"
+
+
 def parts(rows: int) -> tuple[Tensor, Tensor, list[float]]:
     """A rank's share of some rows, all of them again, and the accuracy over all."""
     torch.manual_seed(0)
@@ -163,7 +184,7 @@ def parts(rows: int) -> tuple[Tensor, Tensor, list[float]]:
     return own, gathered(own), accuracies(model, held, (1, 2))
 
 
-@pytest.mark.parametrize("rows", [1, 2, 7])
+@pytest.mark.parametrize("rows", [2, 3, 7])
 def test_what_ranks_share_comes_together_in_order(rows: int, ranks: Ranks) -> None:
     own, every, accuracy = parts(rows)
     assert torch.equal(own, every)
