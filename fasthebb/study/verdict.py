@@ -180,7 +180,10 @@ def _against(theirs: Summary) -> str:
 
 
 def _best(rows: Iterable[Summary], labels: int) -> Summary | None:
-    return max((row for row in rows if row.n and row.labels == labels), key=lambda row: row.top1.mean, default=None)
+    # A row of one seed leads only where none has more.
+    some = [row for row in rows if row.n and row.labels == labels]
+    several = [row for row in some if row.n > 1]
+    return max(several or some, key=lambda row: row.top1.mean, default=None)
 
 
 def _side(gap: float) -> str:

@@ -54,6 +54,14 @@ def test_headline_without_scratch_and_without_numbers() -> None:
     assert headline([], []) == "No accuracy was measured yet."
 
 
+def test_one_seed_leads_only_where_none_has_more() -> None:
+    several = cells("hpca", "HPCA", {10: (60.0, 61.0)}) + cells("scratch", "", {10: (50.0, 51.5)})
+    records = several + cells("hpca student", "HPCA", {10: (64.0,), 50: (70.0,)}) + cells("scratch", "", {50: (60.0,)})
+    first, second = contests(records, summarise(records))
+    assert (first.ours.method, second.ours.method) == ("hpca", "hpca student")
+    assert "hpca reaches 60.5" in headline(records, summarise(records))
+
+
 def test_the_headline_names_what_beats_both_sides() -> None:
     records = study() + cells("VAE probe", "", {10: (90.0, 91.0, 92.0)})
     said = headline(records, shown(summarise(records)))
