@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fasthebb import attach
 from fasthebb.bench.report import begin, three, write
 from fasthebb.console import Console
 from fasthebb.data import Dataset, Loader, channel_statistics
+from fasthebb.hebbian import attach
 from fasthebb.memory import resident_bytes
 from fasthebb.models import head_name, sixlayer
 from fasthebb.rules import HPCA
