@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fasthebb.bench.report import begin, three, write
+from fasthebb.bench.timing import synchronise
 from fasthebb.console import Console
 from fasthebb.data import Dataset, Loader, channel_statistics
 from fasthebb.hebbian import attach
@@ -90,6 +91,7 @@ def _train(loader: Loader, steps: int, width: float, console: Console) -> dict[s
         forward(x)
         hebb.write_grad()
         optimizer.step()
+        synchronise()
         if number:  # the first step sets itself up
             waits, took = waits + ready - began, took + time.perf_counter() - ready
         if number in (min(50, steps // 2), steps):

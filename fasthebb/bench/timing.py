@@ -29,13 +29,14 @@ def interleaved(steps: Mapping[str, Step], *, rounds: int = 9, warmup: int = 2) 
 
 def timed(step: Step) -> float:
     """Seconds of one call."""
-    _synchronise()
+    synchronise()
     start = time.perf_counter()
     step()
-    _synchronise()
+    synchronise()
     return time.perf_counter() - start
 
 
-def _synchronise() -> None:
+def synchronise() -> None:
+    """Wait for what a GPU still does, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
