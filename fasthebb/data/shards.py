@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from fasthebb.data.archives import BLOCK, DAMAGED, Member, tar_members
+from fasthebb.data.archives import DAMAGED, Member, members_to_tear
 from fasthebb.data.decode import SUFFIXES, in_threads
 from fasthebb.data.folders import hold_out, label_items
 from fasthebb.data.listing import UNLABELLED, Item, Listing
@@ -161,7 +161,7 @@ def _part_of(path: Path) -> str:
 def _samples(spec: str, path: Path) -> Iterator[_Sample]:
     try:
         with path.open("rb") as file:
-            shown = (member for member in _members(file) if not member.name.rpartition("/")[2].startswith("."))
+            shown = (member for member in members_to_tear(file) if not member.name.rpartition("/")[2].startswith("."))
             for _, members in itertools.groupby(shown, lambda member: _key(member.name)[0]):
                 by_suffix = {_key(member.name)[1]: member for member in members}
                 image = next(
@@ -182,42 +182,6 @@ def _key(name: str) -> tuple[str, str]:
     folder, slash, file = name.rpartition("/")
     stem, _, suffix = file.partition(".")
     return folder + slash + stem, suffix.lower()
-
-
-def _members(file: BinaryIO) -> Iterator[Member]:
-    """The files of a shard, in its order, to where it is torn; plain headers are read many times as fast as others.
-
-    Raises tarfile.TarError for one that begins with none.
-    """
-    end = os.fstat(file.fileno()).st_size
-    found: list[Member] = []
-    try:
-        for member in tar_members(file, 0, end):
-            found.append(member)
-    except ValueError as error:
-        why = str(error)
-        if "extended headers" in why:
-            found, why = _extended(file, end)
-        if why and not found:
-            raise tarfile.ReadError(why) from None
-        if why:
-            warnings.warn(f"{file.name} is torn after {found[-1].name}: what is before is read", stacklevel=2)
-    yield from found
-
-
-def _extended(file: BinaryIO, end: int) -> tuple[list[Member], str]:
-    # The files of a shard with headers of any kind, and why there are no more; "" at its end.
-    file.seek(0)
-    found: list[Member] = []
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                if member.isfile() and member.offset_data + member.size <= end:
-                    found.append(Member(member.name, member.offset_data, member.size))
-            mark = os.pread(file.fileno(), BLOCK, tar.offset)
-    except tarfile.TarError as error:
-        return found, str(error)
-    return found, "" if mark == bytes(BLOCK) else "it ends without the mark of its end"
 
 
 def _said(file: BinaryIO, suffix: str, member: Member) -> str:

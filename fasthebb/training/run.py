@@ -32,6 +32,7 @@ from fasthebb.distributed import LostRankError, rank
 from fasthebb.files import append_line, atomic_write, lock
 from fasthebb.training import checkpoint
 from fasthebb.training.curves import Curves
+from fasthebb.training.leftovers import clear
 from fasthebb.training.stop import Interrupted, Stop
 from fasthebb.training.watch import RunWatcher
 
@@ -39,22 +40,6 @@ FREE = frozenset((  # may differ on resume; that the images are the same is chec
     "out", "resume", "device", "checkpoint_steps", "cache_dir", "data_dir", "download", "max_bad", "tensorboard",
     "expected", "rank_timeout",
 ))  # fmt: skip
-WRITTEN = (
-    ".lock", "config.yaml", "data.json", "model.json", "whitening.safetensors", "metrics.jsonl", "train.log",
-    "checkpoints/last.pt",
-    "cells/*/model.json", "cells/*/whitening.safetensors", "cells/*/metrics.jsonl", "cells/*/checkpoints/last.pt",
-    "cells/*/.lock", "cells/.*.taken", "cells/.*.done", "cells/*/scores.safetensors", "cells/*/teacher.safetensors",
-    "tensorboard/events.*", "cells/*/tensorboard/events.*", "cells/*/vae/tensorboard/events.*",
-    "cells/*/vae/metrics.jsonl", "cells/*/vae/checkpoints/last.pt",
-    "cells/*/simclr/tensorboard/events.*", "cells/*/simclr/metrics.jsonl", "cells/*/simclr/checkpoints/last.pt",
-)  # fmt: skip
-FOLDERS = (
-    "tensorboard", "cells/*/tensorboard", "cells/*/vae/tensorboard", "cells/*/vae/checkpoints",
-    "cells/*/vae", "cells/*/simclr/tensorboard", "cells/*/simclr/checkpoints", "cells/*/simclr", "cells/*/checkpoints",
-    "cells/*", "cells", "checkpoints",
-)  # fmt: skip
-
-
 PAUSE = 0.5  # seconds until one that waits for the owner of a folder looks again
 PATIENCE = 4 * 3600.0  # seconds until it gives up; the owner may be decoding a large data set
 
@@ -133,7 +118,7 @@ class RunFolder:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not self.begun and self.leads:
-            self._clear()
+            clear(self.path, self._made)
         self._exits.close()
         if kind is not None and issubclass(kind, LostRankError) and self.stop.requested:
             raise Interrupted  # the first rank has stopped as it was asked to, too
@@ -206,15 +191,6 @@ class RunFolder:
             )
         if not self._resume:
             raise ValueError(f"{self.path} holds a run already; add --resume to go on with it, or name another folder")
-
-    def _clear(self) -> None:
-        for pattern in WRITTEN:
-            for file in self.path.glob(pattern):
-                file.unlink()
-        inside = [folder for pattern in FOLDERS for folder in self.path.glob(pattern)]
-        for folder in [*inside, *self._made]:
-            with contextlib.suppress(OSError):  # not empty: it holds what others wrote
-                folder.rmdir()
 
 
 def _same(a: Any, b: Any) -> bool:
