@@ -138,7 +138,7 @@ def test_statistics_of_many_images_need_little_memory() -> None:
         pytest.skip("this system does not tell its peak memory")
     before = resident_bytes()
     channel_statistics(ImageSet(many, torch.zeros(40_000, dtype=torch.int64)))
-    assert peak_bytes() - before < 80e6
+    assert peak_bytes() - before < 200e6
 
 
 def test_memory_mapped_images_are_read_where_a_batch_needs_them(tmp_path: Path) -> None:

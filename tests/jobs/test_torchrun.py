@@ -98,6 +98,23 @@ def test_what_fails_on_one_rank_alone_is_told(tmp_path: Path) -> None:
     assert any(line.startswith("error: rank 0 lost another rank, which died or hangs (") for line in told)
 
 
+LEAVE = """
+import pathlib, sys, torch
+from fasthebb.distributed import joined
+with joined(None):
+    torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+sys.exit("gloo" in " ".join(file.read_text() for file in pathlib.Path("/proc/self/task").glob("*/comm")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not name threads in files")
+def test_a_rank_ends_without_threads_that_would_break_its_exit(tmp_path: Path) -> None:
+    script = tmp_path / "leave.py"
+    script.write_text(LEAVE)
+    command = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(script))
+    assert subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=120).returncode == 0
+
+
 def wait_for(run: Path, step: int) -> None:
     """Until a run's checkpoint is of some step or later."""
     until = time.monotonic() + 60
