@@ -51,7 +51,7 @@ def joined(timeout: float | None) -> Iterator[None]:
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    # Modules that come with this one take the group of the moment for a default, and keep it, and its threads, for ever:
+    # Modules that come with this one take the group of the moment for a default, and keep it and its threads for ever;
     # a thread of gloo that outlives the group ends the interpreter by SIGABRT now and then.
     importlib.import_module("torch._dynamo")
     from torch.distributed.distributed_c10d import PrefixStore

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"files", "console", "ops", "decay", "diagnostics", "environment", "memory"},
+    {"files", "console", "ops", "decay", "diagnostics", "environment", "memory", "tables"},
     {"layers", "activation", "competition", "conscience", "response", "finish"},
     {"rules"},
     {"update"},

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fasthebb.bench.report import begin, three, write
+from fasthebb.bench.report import Page, begin, three
 from fasthebb.bench.timing import synchronise
 from fasthebb.console import Console
 from fasthebb.data import Dataset, Loader, channel_statistics
@@ -48,8 +48,6 @@ def run(
         loader = Loader(dataset.train, batch_size, mean=mean, std=std, device=device)
         alone = _read(loader, STEPS * rounds)
         report["kinds"][name] = {"images_per_second": alone, **_train(loader, STEPS * rounds, width, console)}
-    write(report, out)
-    settings = ", ".join(f"{key} {value}" for key, value in report["settings"].items())
     rows = [
         (
             name, three(r["images_per_second"]), three(r["step"] * 1e3), three(r["wait"] * 1e3),
@@ -58,7 +56,9 @@ def run(
         for name, r in report["kinds"].items()
     ]  # fmt: skip
     columns = ("images", "images/s alone", "step ms", "wait ms", "waiting %", "MB at first", "MB at last")
-    console.table(f"Images for the six-layer net ({settings})", columns, rows)
+    page = Page("Images for a training step", report)
+    page.table(f"The six-layer net, batch {batch_size}, width {width:g}", columns, rows)
+    page.write(out)
     return report
 
 

@@ -18,6 +18,7 @@ from fasthebb.environment import hardware
 from fasthebb.evaluation.results import interval
 from fasthebb.files import atomic_write
 from fasthebb.study.pictures import filter_grid
+from fasthebb.tables import markdown
 
 COLUMNS = ("rule", "read-out, %", "random", "gain", "concentration", "random", "first", "verdict")
 LOSSY = (".jpg", ".jpeg")
@@ -117,8 +118,8 @@ def _page(report: Mapping[str, Any], folder: str) -> str:
         headline=" ".join(f"{what[:1].upper()}{what[1:]}: {', '.join(names)}." for what, names in said.items()),
         seeds=len(settings["seeds"]),
         lossy=" They were read from JPEG files: compare figures with each other only." * settings["lossy"],
-        table=_markdown(COLUMNS, _rows({name: figures[name] for name in order})),
-        chosen=_markdown(("rule", "setting"), [(name, figures[name]["setting"]) for name in order]),
+        table=markdown(COLUMNS, _rows({name: figures[name] for name in order})),
+        chosen=markdown(("rule", "setting"), [(name, figures[name]["setting"]) for name in order]),
         starts=f" Read-out at the start, so that the difference is what the rule adds: {', '.join(starts)}."
         if starts
         else "",
@@ -138,11 +139,6 @@ def _cells(figures: Mapping[str, Any]) -> tuple[str, ...]:
     probes = (str(interval(figures[name])) for name in ("probe", "random_probe"))
     sign = "+" if gained.mean > 0 else ""
     return *probes, f"{sign}{gained}".replace("-", "−"), concentration, random, first, verdict(figures)
-
-
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _earlier(out: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fasthebb.bench.published import Update, soft_winners, unfolded
+from fasthebb.bench.published import Update, call_of, soft_winners, unfolded
 from fasthebb.bench.timing import timed
 
 UNITS = 8
@@ -30,9 +30,9 @@ class LayerTime(NamedTuple):
     images: int
 
 
-def hpca(x: Tensor, w: Tensor) -> Tensor:
+def hpca(x: Tensor, w: Tensor, stride: tuple[int, int] = (1, 1)) -> Tensor:
     """ΔW = mean over n of y_i (x − Σ_{j ≤ i} y_j w_j), y = ReLU(W x); shaped like `w`."""
-    patches, rows = unfolded(x, w), w.flatten(1)
+    patches, rows = unfolded(x, w, stride), w.flatten(1)
     y = torch.relu(patches @ rows.T)
     delta = torch.empty_like(rows)
     before: Tensor | None = None  # what the units of earlier groups reconstruct, [N, 1, K]
@@ -42,9 +42,9 @@ def hpca(x: Tensor, w: Tensor) -> Tensor:
     return delta.view_as(w)
 
 
-def swta(x: Tensor, w: Tensor, temperature: float = 0.02) -> Tensor:
+def swta(x: Tensor, w: Tensor, stride: tuple[int, int] = (1, 1), temperature: float = 0.02) -> Tensor:
     """ΔW_i = Σ_n r · r(x_n − w_i) / Σ_n r, r the soft winners; shaped like `w`."""
-    patches, rows = unfolded(x, w), w.flatten(1)
+    patches, rows = unfolded(x, w, stride), w.flatten(1)
     r = soft_winners(patches, rows, temperature)
     delta = torch.empty_like(rows)
     for start in range(0, len(rows), UNITS):
@@ -72,15 +72,15 @@ def _swta_group(patches: Tensor, r: Tensor, rows: Tensor) -> Tensor:
     return ((patches[:, None] - rows) * r * weight).sum(0)
 
 
-def layer_time(rule: str, x: Tensor, w: Tensor) -> LayerTime:
-    """Time one group of a layer (the best of three), times its number of groups, C/8.
+def layer_time(rule: str, x: Tensor, w: Tensor, stride: tuple[int, int] = (1, 1)) -> LayerTime:
+    """Time one group of a layer (the best of three), times its number of groups, C/8; no padding.
 
     Where the group's tensors would pass 2 GB, only the first image is used and the time scaled by the batch.
     """
     images = len(x)
-    patches_bytes = unfolded(x[:1], w).numel() * w.element_size()
+    patches_bytes = unfolded(x[:1], w, stride).numel() * w.element_size()
     used = images if _TENSORS * UNITS * patches_bytes * images <= LIMIT_BYTES else 1
-    patches, rows = unfolded(x[:used], w), w.flatten(1)
+    patches, rows = unfolded(x[:used], w, stride), w.flatten(1)
     response = (patches @ rows[:UNITS].T)[:, :, None]
     before = torch.zeros_like(patches)[:, None]
 
@@ -95,14 +95,7 @@ def layer_time(rule: str, x: Tensor, w: Tensor) -> LayerTime:
     return LayerTime(seconds * len(rows) / UNITS * images / used, used)
 
 
-def step_times(rule: str, model: nn.Sequential, images: Tensor) -> dict[str, LayerTime]:
-    """`layer_time` of every layer of `model` but the last Linear, by name."""
-    names = [name for name, module in model.named_children() if isinstance(module, (nn.Conv2d, nn.Linear))]
-    times: dict[str, LayerTime] = {}
+def step_times(rule: str, calls: Mapping[str, tuple[nn.Module, Tensor]]) -> dict[str, LayerTime]:
+    """`layer_time` of every layer and what it sees, by name."""
     with torch.no_grad():
-        x = images
-        for name, module in model.named_children():
-            if isinstance(module, (nn.Conv2d, nn.Linear)) and name != names[-1]:
-                times[name] = layer_time(rule, x, module.weight)
-            x = module(x)
-    return times
+        return {name: layer_time(rule, *call_of(layer, x)) for name, (layer, x) in calls.items()}

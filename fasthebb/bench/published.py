@@ -12,16 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 ROWS = 128
 
-Update = Callable[[Tensor, Tensor], Tensor]
+Update = Callable[..., Tensor]  # of x, w and, of a convolution, its stride
 
 
-def hpca(x: Tensor, w: Tensor, activation: Callable[[Tensor], Tensor] = torch.relu) -> Tensor:
+def hpca(
+    x: Tensor, w: Tensor, stride: tuple[int, int] = (1, 1), activation: Callable[[Tensor], Tensor] = torch.relu
+) -> Tensor:
     """ΔW = (YᵀX − lower(YᵀY) W) / N of a convolution without padding, or a Linear; shaped like `w`."""
-    patches, rows = unfolded(x, w), w.flatten(1)
+    patches, rows = unfolded(x, w, stride), w.flatten(1)
     y = activation(patches @ rows.T)  # [N, C]
     units = torch.arange(len(rows), device=w.device)
     delta = torch.empty_like(rows)
@@ -33,9 +36,9 @@ def hpca(x: Tensor, w: Tensor, activation: Callable[[Tensor], Tensor] = torch.re
     return (delta / len(patches)).view_as(w)
 
 
-def swta(x: Tensor, w: Tensor, temperature: float = 0.02) -> Tensor:
+def swta(x: Tensor, w: Tensor, stride: tuple[int, int] = (1, 1), temperature: float = 0.02) -> Tensor:
     """ΔW_i = Σ_n r²(x_n − w_i) / Σ_n r, r = softmax(((cos + 1)/2)² / temperature); shaped like `w`."""
-    patches, rows = unfolded(x, w), w.flatten(1)
+    patches, rows = unfolded(x, w, stride), w.flatten(1)
     r = soft_winners(patches, rows, temperature)  # [N, C]
     total = r.sum(0)
     coefficient = r * (r / total.where(total > 0, 1))
@@ -57,22 +60,35 @@ def soft_winners(patches: Tensor, rows: Tensor, temperature: float) -> Tensor:
     return torch.softmax(((cosine + 1) / 2).square() / temperature, dim=1)
 
 
-def unfolded(x: Tensor, w: Tensor) -> Tensor:
-    """Patches of stride 1 without padding, contiguous [N, K]."""
+def unfolded(x: Tensor, w: Tensor, stride: tuple[int, int] = (1, 1)) -> Tensor:
+    """Patches without padding, contiguous [N, K]."""
     if w.dim() == 2:
         return x
-    windows = x.unfold(2, w.shape[2], 1).unfold(3, w.shape[3], 1)  # [B, Cin, H', W', k, k], a view
+    windows = x.unfold(2, w.shape[2], stride[0]).unfold(3, w.shape[3], stride[1])  # [B, Cin, H', W', k, k], a view
     return windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, w[0].numel())
 
 
-def step(model: nn.Sequential, images: Tensor, update: Update, optimizer: torch.optim.Optimizer) -> None:
-    """One training step of all layers but the last Linear, as published: forward, ΔW in each layer, plain SGD."""
-    head = [module for module in model if isinstance(module, nn.Linear)][-1]
-    with torch.no_grad():
-        x = images
-        for module in model:
-            y = module(x)
-            if isinstance(module, (nn.Conv2d, nn.Linear)) and module is not head:
-                module.weight.grad = -update(x, module.weight)
-            x = y
-    optimizer.step()
+def call_of(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """What an update is given of a layer that sees x: x with zeros around it where it pads, its weight, its stride.
+
+    Raises ValueError for a convolution that these schemes do not know.
+    """
+    if isinstance(layer, nn.Linear):
+        return x, layer.weight, (1, 1)
+    assert isinstance(layer, nn.Conv2d)
+    if layer.groups > 1 or max(layer.dilation) > 1 or isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+        raise ValueError(f"{layer}: only plain convolutions are unfolded here")
+    rows, columns = layer.padding
+    padded = F.pad(x, (columns, columns, rows, rows)) if rows or columns else x
+    return padded, layer.weight, (layer.stride[0], layer.stride[1])
+
+
+def listening(layers: Mapping[str, nn.Module], update: Update) -> None:
+    """Let each layer write −ΔW into its weight's gradient whenever it is called, as published."""
+
+    def learn(layer: nn.Module, args: tuple[Tensor, ...], _: Tensor) -> None:
+        x, w, stride = call_of(layer, args[0])
+        layer.weight.grad = -update(x, w, stride)
+
+    for layer in layers.values():
+        layer.register_forward_hook(learn)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: ratios of steps, the header of a report, its tables, its file."""
+"""What the benchmarks share: ratios of steps, the header of a report, its tables, its files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from fasthebb.console import Console
 from fasthebb.environment import hardware
 from fasthebb.files import atomic_write
+from fasthebb.tables import markdown
 
 
 def begin(**settings: Any) -> dict[str, Any]:
@@ -44,19 +45,36 @@ def ratios(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     return steps
 
 
-def write(report: Mapping[str, Any], out: str | Path | None) -> None:
-    """Write a report to a JSON file, if one is named."""
-    if out is not None:
-        atomic_write(out, json.dumps(report, indent=2) + "\n")
+class Page:
+    """What a benchmark prints, and a Markdown page of the same."""
+
+    def __init__(self, title: str, report: Mapping[str, Any]) -> None:
+        self._report, self._console = report, Console()
+        self._parts = [f"# {title}"]
+        self.table("Hardware", ("what", "value"), [(k, str(v)) for k, v in report["hardware"].items()])
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table."""
+        self._console.table(title, columns, rows)
+        self._parts.append(f"## {title}\n\n{markdown(columns, rows)}")
+
+    def say(self, text: str) -> None:
+        """Print a sentence."""
+        self._console.say(text)
+        self._parts.append(text)
+
+    def write(self, out: str | Path | None) -> None:
+        """Write the report to a JSON file and the page beside it, if one is named."""
+        if out is not None:
+            atomic_write(Path(out), json.dumps(self._report, indent=2) + "\n")
+            atomic_write(Path(out).with_suffix(".md"), "\n\n".join(self._parts) + "\n")
 
 
-def show_steps(report: Mapping[str, Any], console: Console) -> None:
-    """Print the machine, and the steps from the fastest to the slowest."""
-    console.table("Hardware", ("what", "value"), [(key, str(value)) for key, value in report["hardware"].items()])
-    settings = ", ".join(f"{key} {value}" for key, value in report["settings"].items())
-    steps = sorted(report["steps"].items(), key=lambda item: item[1]["seconds"])
-    rows = [(*key.split("/"), *map(three, (r["seconds"] * 1e3, r["to_floor"], r["to_sgd"]))) for key, r in steps]
-    console.table(f"One step of the six-layer net ({settings})", ("step", "format", "ms", "/ floor", "/ SGD"), rows)
+def show_steps(page: Page, title: str, steps: Mapping[str, Any]) -> None:
+    """Print steps from the fastest to the slowest."""
+    ordered = sorted(steps.items(), key=lambda item: item[1]["seconds"])
+    rows = [(*key.split("/"), *map(three, (r["seconds"] * 1e3, r["to_floor"], r["to_sgd"]))) for key, r in ordered]
+    page.table(title, ("step", "format", "ms", "/ floor", "/ SGD"), rows)
 
 
 def three(value: float) -> str:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from fasthebb import rules
-from fasthebb.bench.report import begin, ratios, show_steps, write
-from fasthebb.bench.steps import CLASSES, FORMATS, floor, noise, rule_step, sgd
+from fasthebb.bench.report import Page, begin, ratios, show_steps
+from fasthebb.bench.steps import FORMATS, SIX, classes, floor, noise, rule_step, sgd
 from fasthebb.bench.timing import Step, interleaved
-from fasthebb.console import Console
 from fasthebb.models.blocks import one_of
 
 GOAL = 1.3  # times the supervised step
@@ -24,15 +23,15 @@ def every_rule() -> dict[str, rules.Rule]:
     """One of each rule of the package by the name of its class, with its defaults; those that wrap one wrap HPCA."""
     names = [name for name in rules.__all__ if name not in ("Local", "Rule", "Terms")]
     inner = rules.HPCA()
-    wrapping = {"Modulated": lambda: rules.Modulated(inner), "Taught": lambda: rules.Taught(inner, CLASSES)}
+    wrapping = {"Modulated": lambda: rules.Modulated(inner), "Taught": lambda: rules.Taught(inner, classes(SIX))}
     return {name: wrapping.get(name, getattr(rules, name))() for name in names}
 
 
 def signals(batch_size: int, device: str) -> dict[str, Tensor]:
     """What rules that need a signal are given, [N], by the names of `every_rule`: classes, or a factor."""
-    classes = torch.arange(batch_size, device=device) % CLASSES
+    labels = torch.arange(batch_size, device=device) % classes(SIX)
     return {
-        "Modulated": torch.linspace(-1, 1, batch_size, device=device), "Prototypes": classes, "Taught": classes
+        "Modulated": torch.linspace(-1, 1, batch_size, device=device), "Prototypes": labels, "Taught": labels
     }  # fmt: skip
 
 
@@ -47,7 +46,8 @@ def run(
 ) -> dict[str, Any]:
     """Time the named rules' steps, all of them by default, print a table, return all figures.
 
-    The result is JSON-ready: "hardware", "settings" and "steps", as of `fasthebb.bench.run`; `out` names a file for it.
+    The result is JSON-ready: "hardware", "settings" and "steps", as of `fasthebb.bench.run`; `out` names a file for it,
+    and a Markdown page is written beside it.
     Floor and supervised step are timed in both memory formats, rules channels-last.
     Raises ValueError for an unknown name, fewer than one round or a device that is not there.
     """
@@ -55,11 +55,11 @@ def run(
     chosen = {one_of("rule", name, known): known[name] for name in names or known}
     report = begin(rounds=rounds, device=device, batch_size=batch_size, width=width)
     report["steps"] = ratios(interleaved(_steps(chosen, batch_size, width, device), rounds=rounds))
-    write(report, out)
-    console = Console()
-    show_steps(report, console)
+    page = Page("A step of every rule", report)
+    show_steps(page, f"One step of the six-layer net (batch {batch_size}, width {width:g})", report["steps"])
     slow = [name for name in chosen if report["steps"][f"{name}/{FORMAT}"]["to_sgd"] > GOAL]
-    console.say(f"slower than {GOAL} × SGD: {', '.join(slow) or 'none'}")
+    page.say(f"slower than {GOAL} × SGD: {', '.join(slow) or 'none'}")
+    page.write(out)
     return report
 
 

@@ -1,12 +1,13 @@
-"""What is timed: one training step each, over the six-layer net and, for memory, over the convolutional part of VGG.
+"""What is timed: one training step each, over any net, the six-layer one by default.
 
 A step is a function of no arguments holding its own net, batch and optimiser. Images are noise: time does not depend on
-what they show. Shapes: images [N, 3, 32, 32] unless said otherwise.
+what they show. Shapes: images [N, 3, H, W].
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,7 @@ from fasthebb.bench import naive, published
 from fasthebb.bench.timing import Step
 from fasthebb.hebbian import attach
 from fasthebb.jobs.layer_rules import forward_of
-from fasthebb.models import build, head_name, sixlayer, vae, vae_loss
-from fasthebb.models.blocks import one_of
+from fasthebb.models import build, head_name, vae, vae_loss
 from fasthebb.rules import HPCA, Rule, SoftWTA
 from fasthebb.training.forward import Forward
 
@@ -25,7 +25,8 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 RULES: Mapping[str, Rule] = {"hpca": HPCA(), "swta": SoftWTA()}
 FORWARDS = {"hpca": "relu", "swta": "unit_norm_relu"}
 LR = 1e-3
-CLASSES = 10
+CLASSES = {"sixlayer": 10}  # of other nets 1000
+SIX = "sixlayer"
 
 
 def noise(batch_size: int, image_size: int = 32, *, device: str = "cpu", format: str = "contiguous") -> Tensor:
@@ -35,55 +36,82 @@ def noise(batch_size: int, image_size: int = 32, *, device: str = "cpu", format:
     return images.to(device).contiguous(memory_format=FORMATS[format])
 
 
-def six_layers(images: Tensor, *, width: float, forward: str = "relu", twin: str = "hebbian") -> nn.Sequential:
-    """The six-layer net for `images`, on their device, in their memory format, in training mode."""
+def net_for(
+    images: Tensor, *, net: str = SIX, width: float = 1.0, forward: str = "relu", twin: str = "hebbian"
+) -> nn.Module:
+    """The net called `net` for `images`, on their device, in their memory format, in training mode."""
     torch.manual_seed(0)
-    net = sixlayer(CLASSES, width=width, forward=forward, twin=twin)
-    return net.to(images.device, memory_format=_format_of(images))  # type: ignore[call-overload, no-any-return]
+    model = build(net, classes=classes(net), image_size=images.shape[-1], width=width, forward=forward, twin=twin)
+    return model.to(images.device, memory_format=_format_of(images))  # type: ignore[call-overload, no-any-return]
 
 
-def all_steps(*, batch_size: int = 64, width: float = 1.0, device: str = "cpu") -> dict[str, Step]:
-    """Every step to interleave, by "name/memory format"; the published scheme unfolds and so has one format only."""
+def classes(net: str) -> int:
+    """How many a net tells apart here."""
+    return CLASSES.get(net, 1000)
+
+
+def all_steps(
+    *, net: str = SIX, batch_size: int = 64, image_size: int = 32, width: float = 1.0, device: str = "cpu"
+) -> dict[str, Step]:
+    """Every step to interleave, by "name/memory format"; the published scheme unfolds and so has one format only.
+
+    The VAE's is one of the six-layer net. Nets that the published scheme does not know are timed without it.
+    """
     steps: dict[str, Step] = {}
     for format in FORMATS:
-        images = noise(batch_size, device=device, format=format)
-        steps[f"floor/{format}"] = floor(images, width=width)
-        steps[f"sgd/{format}"] = sgd(images, width=width)
-        steps[f"vae/{format}"] = vae_step(images, width=width)
-        for name in RULES:
-            steps[f"{name}/{format}"] = hebbian(name, images, width=width)
-    images = noise(batch_size, device=device)
+        images = noise(batch_size, image_size, device=device, format=format)
+        steps[f"floor/{format}"] = floor(images, net=net, width=width)
+        steps[f"sgd/{format}"] = sgd(images, net=net, width=width)
+        if net == SIX:
+            steps[f"vae/{format}"] = vae_step(images, width=width)
+        for name, rule in RULES.items():
+            steps[f"{name}/{format}"] = rule_step(rule, images, net=net, width=width)
+    images = noise(batch_size, image_size, device=device)
     for name in RULES:
-        steps[f"published_{name}/contiguous"] = published_step(name, images, width=width)
+        steps[f"published_{name}/contiguous"] = published_step(name, images, net=net, width=width)
     return steps
 
 
-def floor(images: Tensor, *, width: float = 1.0) -> Step:
-    """Nothing but each layer's forward and the hidden layers' weight gradients, on inputs made beforehand."""
-    net = six_layers(images, width=width)
-    layers: list[tuple[nn.Module, Tensor, Tensor]] = []
+class Seen(NamedTuple):
+    """A layer, what it was called on, and what it returned."""
+
+    layer: nn.Conv2d | nn.Linear
+    x: Tensor
+    y: Tensor
+
+
+def seen(model: nn.Module, images: Tensor) -> dict[str, Seen]:
+    """Every Conv2d and Linear of a model by name, in the order of calls, as a forward of images passes it."""
+    found: dict[str, Seen] = {}
+    hooks = [
+        layer.register_forward_hook(lambda m, args, y, name=name: found.update({name: Seen(m, args[0], y)}))
+        for name, layer in _layers(model).items()
+    ]
     with torch.no_grad():
-        x = images
-        for module in net:
-            y = module(x)
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                layers.append((module, x, y))
-            x = y
-    hidden = len(layers) - 1
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def floor(images: Tensor, *, net: str = SIX, width: float = 1.0) -> Step:
+    """Nothing but each layer's forward and the hidden layers' weight gradients, on inputs made beforehand."""
+    model = net_for(images, net=net, width=width)
+    head, layers = head_name(model), seen(model, images)
 
     def step() -> None:
         with torch.no_grad():
-            for index, (layer, x, y) in enumerate(layers):
+            for name, (layer, x, y) in layers.items():
                 layer(x)
-                if index < hidden:
-                    _weight_gradient(layer, x, y)
+                if name != head:
+                    weight_gradient(layer, x, y)
 
     return step
 
 
-def sgd(images: Tensor, *, width: float = 1.0) -> Step:
+def sgd(images: Tensor, *, net: str = SIX, width: float = 1.0) -> Step:
     """The supervised step of the backprop twin: forward, cross-entropy, backward, SGD without momentum."""
-    return _supervised(six_layers(images, width=width, twin="backprop"), images)
+    return supervised(net_for(images, net=net, width=width, twin="backprop"), images, classes(net))
 
 
 def vae_step(images: Tensor, *, width: float = 1.0) -> Step:
@@ -100,62 +128,55 @@ def vae_step(images: Tensor, *, width: float = 1.0) -> Step:
     return step
 
 
-def hebbian(rule: str, images: Tensor, *, width: float = 1.0) -> Step:
-    """A step of `fasthebb.pretrain` by `rule` ("hpca" or "swta"): all layers but the head, then plain SGD."""
-    return rule_step(RULES[rule], images, width=width)
+def rule_step(rule: Rule, images: Tensor, *, net: str = SIX, width: float = 1.0, signal: Tensor | None = None) -> Step:
+    """A step of `fasthebb.pretrain`, all layers but the head, then plain SGD; signal [N] if the rule needs one.
+
+    The forward is the one that the training commands choose for the rule.
+    """
+    model = net_for(images, net=net, width=width, forward=forward_of(rule))
+    return attached(model, images, {head_name(model): None, "*": rule}, signal)
 
 
-def rule_step(rule: Rule, images: Tensor, *, width: float = 1.0, signal: Tensor | None = None) -> Step:
-    """Such a step by any rule, its forward the one that the training commands choose; signal [N] if it needs one."""
-    net = six_layers(images, width=width, forward=forward_of(rule))
-    return _attached(net, images, {head_name(net): None, "*": rule}, signal)
+def published_step(rule: str, images: Tensor, *, net: str = SIX, width: float = 1.0) -> Step:
+    """The published FastHebb scheme's step by `rule` ("hpca" or "swta").
 
-
-def published_step(rule: str, images: Tensor, *, width: float = 1.0) -> Step:
-    """The published FastHebb scheme's step by `rule` ("hpca" or "swta")."""
-    return _by_update(images, published.UPDATES[rule], FORWARDS[rule], width)
+    Raises ValueError for a net with other than plain convolutions.
+    """
+    return _by_update(images, published.UPDATES[rule], FORWARDS[rule], net, width)
 
 
 def naive_step(rule: str, images: Tensor, *, width: float = 1.0) -> Step:
     """The naive scheme's step by `rule` ("hpca" or "swta"): minutes at full width."""
-    return _by_update(images, naive.UPDATES[rule], FORWARDS[rule], width)
+    return _by_update(images, naive.UPDATES[rule], FORWARDS[rule], SIX, width)
 
 
-def features_step(net: str, method: str, *, batch_size: int, image_size: int, device: str = "cpu") -> Step:
-    """A step of the convolutional part of `net` ("vgg11" …) by `method` ("sgd", "hpca" or "swta"), channels last.
-
-    Images [N, 3, image_size, image_size]. The supervised step takes the means of the last maps for scores. Raises
-    ValueError for an unknown name.
-    """
-    one_of("method", method, ("sgd", *RULES))
-    images = noise(batch_size, image_size, device=device, format="channels_last")
-    twin, forward = ("backprop", "relu") if method == "sgd" else ("hebbian", FORWARDS[method])
-    torch.manual_seed(0)
-    features = build(net, classes=1, image_size=32, forward=forward, twin=twin).get_submodule("features")
-    features = features.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if method == "sgd":
-        return _supervised(nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten()), images)
-    return _attached(features, images, {"*": RULES[method]})
+def naive_times(rule: str, images: Tensor, *, net: str = SIX, width: float = 1.0) -> dict[str, naive.LayerTime]:
+    """What the naive scheme takes for each hidden layer by `rule`, estimated from one group of units."""
+    model = net_for(images, net=net, width=width, forward=FORWARDS[rule])
+    head = head_name(model)
+    calls = {name: (layer, x) for name, (layer, x, _) in seen(model, images).items() if name != head}
+    return naive.step_times(rule, calls)
 
 
-def _supervised(net: nn.Module, images: Tensor) -> Step:
-    labels = torch.arange(len(images), device=images.device) % CLASSES
-    optimizer = torch.optim.SGD(net.parameters(), lr=LR)
+def supervised(model: nn.Module, images: Tensor, outputs: int) -> Step:
+    """The supervised step of a model of so many outputs."""
+    labels = torch.arange(len(images), device=images.device) % outputs
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(F.cross_entropy(net(images), labels))
+        torch.autograd.backward(F.cross_entropy(model(images), labels))
         optimizer.step()
 
     return step
 
 
-def _attached(net: nn.Module, images: Tensor, rules: Mapping[str, Rule | None], signal: Tensor | None = None) -> Step:
-    hebb = attach(net, rules)
+def attached(model: nn.Module, images: Tensor, rules: Mapping[str, Rule | None], signal: Tensor | None = None) -> Step:
+    """The step of a model by rules, by patterns of layer names."""
+    hebb = attach(model, rules)
     hebb.signal = signal
     optimizer = torch.optim.SGD(hebb.parameters(), lr=LR)
-
-    forward = Forward(net.train(), hebb.layers, hebb.layers, images[:2])  # as fasthebb.pretrain does
+    forward = Forward(model.train(), hebb.layers, hebb.layers, images[:2])  # as fasthebb.pretrain does
 
     def step() -> None:
         forward(images)
@@ -165,14 +186,25 @@ def _attached(net: nn.Module, images: Tensor, rules: Mapping[str, Rule | None], 
     return step
 
 
-def _by_update(images: Tensor, update: published.Update, forward: str, width: float) -> Step:
-    net = six_layers(images, width=width, forward=forward)
-    weights = [module.weight for module in net if isinstance(module, (nn.Conv2d, nn.Linear))]
-    optimizer = torch.optim.SGD(weights[:-1], lr=LR)
-    return lambda: published.step(net, images, update, optimizer)
+def _by_update(images: Tensor, update: published.Update, forward: str, net: str, width: float) -> Step:
+    model = net_for(images, net=net, width=width, forward=forward)
+    hidden = {name: layer for name, layer in _layers(model).items() if name != head_name(model)}
+    published.listening(hidden, update)
+    optimizer = torch.optim.SGD([layer.weight for layer in hidden.values()], lr=LR)
+
+    def step() -> None:
+        with torch.no_grad():
+            model(images)
+        optimizer.step()
+
+    return step
 
 
-def _weight_gradient(layer: nn.Module, x: Tensor, grad: Tensor) -> Tensor:
+def _layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
+    return {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+
+
+def weight_gradient(layer: nn.Module, x: Tensor, grad: Tensor) -> Tensor:
     """postᵀX of one layer, by the product that its backward pass would use."""
     if isinstance(layer, nn.Linear):
         return grad.T @ x

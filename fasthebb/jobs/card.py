@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from fasthebb.evaluation.results import Record, load
 from fasthebb.jobs.net import Net
 from fasthebb.models.ready import WHITENING
+from fasthebb.tables import markdown
 from fasthebb.training.run import read_metrics
 
 MOST = 100  # names of classes that are listed
@@ -31,12 +32,12 @@ def card(net: Net, run: Path, differences: Mapping[str, float]) -> str:
         f"---\nlibrary_name: fasthebb\npipeline_tag: {kind}\ntags:\n- fasthebb\n- hebbian-learning\n---",
         f"# {net.model} on {net.dataset}",
         _purpose(net),
-        _table(("fact", "value"), _facts(net, run)),
+        markdown(("fact", "value"), _facts(net, run)),
         f"Classes: {_classes(net)}",
         "## Results",
         _results(run),
         "## Files",
-        _table(("file", "differs from the net by"), [(name, f"{value:.1e}") for name, value in differences.items()]),
+        markdown(("file", "differs from the net by"), [(name, f"{value:.1e}") for name, value in differences.items()]),
         "Differences are the largest of a few random images, relative to the largest output. `model.pt2` and "
         f"`model.onnx`, if they are there, take float32 [N, {len(net.mean)}, {net.image_size}, {net.image_size}] in "
         f"[0, 1], normalise themselves and give {'scores' if net.classifier else 'the features that enter the head'}.",
@@ -97,7 +98,7 @@ def _results(run: Path) -> str:
         (r.method, "–" if r.depth is None else str(r.depth), str(r.labels), _percent(r.top1), _percent(r.top5))
         for r in records
     ]
-    return _table(("method", "depth", "labels", "top-1 %", "top-5 %"), rows)
+    return markdown(("method", "depth", "labels", "top-1 %", "top-5 %"), rows)
 
 
 def _records(run: Path) -> list[Record]:
@@ -127,8 +128,3 @@ def _command(net: Net) -> str:
     if not net.classifier:
         return ""
     return "With the run folder itself, `fasthebb predict --run RUN DIR` writes the classes of a folder of images."
-
-
-def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    cells = [columns, ("---",) * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in cells)

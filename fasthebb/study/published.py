@@ -18,6 +18,7 @@ from fasthebb.study.options import differences
 from fasthebb.study.runner import main_table
 from fasthebb.study.tuning import HOW, choice_table
 from fasthebb.study.verdict import headline, shown
+from fasthebb.tables import markdown
 from fasthebb.training.run import read_config
 
 
@@ -39,7 +40,7 @@ def publish_study(folder: Path, path: Path, note: str | None = None) -> None:
         f"![Accuracy against labels]({path.name}.svg)",
         f"The picture has each method's best read-out{some}. Top-1 accuracy in percent, mean ± 95 % t-interval "
         "over seeds:",
-        _markdown(*main_table(rows)),
+        markdown(*main_table(rows)),
         *_effects(groups, path),
         *_by_depth(every, min),
         *_differing(read_config(folder)),
@@ -105,7 +106,7 @@ def _compared(wanted: Sequence[Expected], rows: Sequence[Summary]) -> str:
         depth = "–" if one.depth is None else str(one.depth)
         interval = f"{one.low:.1f} to {one.high:.1f}"
         table.append([one.method, depth, *measured, interval, published, one.verdict(rows)])
-    return _markdown(columns, table)
+    return markdown(columns, table)
 
 
 def _sources(wanted: Sequence[Expected]) -> Iterable[str]:
@@ -126,7 +127,7 @@ def _by_depth(rows: Sequence[Summary], pick: Callable[[Iterable[int]], int]) -> 
     ]
     return [
         f"Linear probes by depth, {labels} labels:",
-        _markdown(["top-1 %", *(f"depth {depth}" for depth in depths)], table),
+        markdown(["top-1 %", *(f"depth {depth}" for depth in depths)], table),
     ]
 
 
@@ -136,7 +137,7 @@ def _effects(groups: Mapping[str, Sequence[Effect]], path: Path) -> list[str]:
     said = {group: re.sub(r"[\[\]]", r"\\\g<0>", gist(group, some)) for group, some in groups.items()}
     pictures = [f"![{words}]({_beside(path, group).name})" for group, words in said.items()]
     words = f"{PAIRED} Bold: the interval leaves out zero, not corrected for how many intervals there are."
-    return ["## What each option does", words, _markdown(*effect_table(groups, "**{}**")), *pictures]
+    return ["## What each option does", words, markdown(*effect_table(groups, "**{}**")), *pictures]
 
 
 def _beside(path: Path, group: str) -> Path:
@@ -150,12 +151,12 @@ def _picture(path: Path, svg: str) -> None:
 
 def _differing(config: Mapping[str, Any]) -> list[str]:
     table = [list(row) for row in differences(config)]
-    return ["Methods with options of their own:", _markdown(["method", "its own"], table)] if table else []
+    return ["Methods with options of their own:", markdown(["method", "its own"], table)] if table else []
 
 
 def _chosen(folder: Path) -> list[str]:
     tuning = load_tuning(folder)
-    return [HOW, _markdown(*choice_table(tuning, "**{}**"))] if tuning else []
+    return [HOW, markdown(*choice_table(tuning, "**{}**"))] if tuning else []
 
 
 def _plural(number: int, thing: str) -> str:
@@ -168,8 +169,3 @@ def _command(config: Mapping[str, Any]) -> str:
 
 def _machine(environment: Mapping[str, Any]) -> str:
     return f"Measured on: {', '.join(f'{name} {value}' for name, value in environment.items() if value is not None)}."
-
-
-def _markdown(columns: list[str], table: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *table]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

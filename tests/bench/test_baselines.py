@@ -14,7 +14,7 @@ from fasthebb.bench import naive, published, steps
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "fasthebb.npz")
 UPDATES = {
     "published hpca": ("hpca", published.hpca),
-    "published hpca_tanh": ("hpca_tanh", lambda x, w: published.hpca(x, w, torch.tanh)),
+    "published hpca_tanh": ("hpca_tanh", lambda x, w: published.hpca(x, w, activation=torch.tanh)),
     "published swta": ("swta", published.swta),
     "naive hpca": ("hpca", naive.hpca),
     "naive swta": ("swta", naive.swta),
@@ -47,16 +47,16 @@ def test_baseline_updates_of_a_linear_layer(name: str) -> None:
 def test_a_baseline_step_is_our_step(rule: str, baseline: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights after one step of the six-layer net."""
     nets: list[nn.Sequential] = []
-    make = steps.six_layers
+    make = steps.net_for
 
     def remembered(*args: object, **kwargs: object) -> nn.Sequential:
         nets.append(make(*args, **kwargs).double())
         return nets[-1]
 
-    monkeypatch.setattr(steps, "six_layers", remembered)
+    monkeypatch.setattr(steps, "net_for", remembered)
     images = steps.noise(4).double()
     start = make(images, width=0.1).double().state_dict()
-    for step in (steps.hebbian(rule, images, width=0.1), baseline(rule, images, width=0.1)):
+    for step in (steps.rule_step(steps.RULES[rule], images, width=0.1), baseline(rule, images, width=0.1)):
         step()
     ours, theirs = (net.state_dict() for net in nets)
     for name in ("conv1", "conv2", "conv3", "conv4", "fc5"):
@@ -72,7 +72,7 @@ def test_the_floor_is_a_weight_gradient(layer: nn.Module) -> None:
     y = layer(x)
     post = torch.randn_like(y)
     (expected,) = torch.autograd.grad(y, layer.weight, post)
-    torch.testing.assert_close(steps._weight_gradient(layer, x, post), expected)
+    torch.testing.assert_close(steps.weight_gradient(layer, x, post), expected)
 
 
 @pytest.mark.parametrize("rule", ["hpca", "swta"])

@@ -24,13 +24,13 @@ def test_every_rule_of_the_package_is_timed() -> None:
 @pytest.mark.parametrize("name", rules.every_rule())
 def test_a_step_moves_every_hidden_layer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     nets: list[torch.nn.Module] = []
-    make = steps.six_layers
+    make = steps.net_for
 
     def remembered(*args: object, **kwargs: object) -> torch.nn.Module:
         nets.append(make(*args, **kwargs))  # type: ignore[arg-type]
         return nets[-1]
 
-    monkeypatch.setattr(steps, "six_layers", remembered)
+    monkeypatch.setattr(steps, "net_for", remembered)
     step = steps.rule_step(
         rules.every_rule()[name], steps.noise(4), width=0.1, signal=rules.signals(4, "cpu").get(name)
     )
@@ -66,7 +66,8 @@ def test_ratios_of_named_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str
     [
         ({"what": "rules", "rules": ["Ojo"]}, "rule 'Ojo' is unknown: did you mean 'Oja'"),
         ({"what": "filters", "rules": ["Taught"]}, "rule 'Taught' is unknown"),
-        ({"rules": ["Oja"]}, "--rules Oja: say what of them to show, as in bench rules"),
+        ({"rules": ["Oja"]}, "--rules is not of bench step: leave it out, or take bench rules or bench filters"),
+        ({"what": "work", "batch_size": 8}, "--batch-size is not of bench work: leave it out, or take bench step or"),
         ({"what": "filters", "seeds": []}, "--seeds"),
         ({"what": "filters", "seeds": [1, 1]}, "--seeds 1, 1: give one or more, each once"),
     ],

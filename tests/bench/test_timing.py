@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fasthebb.bench.memory import peak_in_subprocess
+from fasthebb.bench.memory import peak_in_subprocess, step_of
 from fasthebb.bench.run import run
-from fasthebb.bench.steps import all_steps, features_step
+from fasthebb.bench.steps import all_steps
 from fasthebb.bench.timing import interleaved
 from fasthebb.environment import hardware
 
@@ -43,13 +43,14 @@ def test_all_steps_run_and_train() -> None:
 
 
 def test_run_reports_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = run(rounds=1, memory=False, out=tmp_path / "bench.json", batch_size=4, width=0.05)
+    report = run(rounds=1, out=tmp_path / "bench.json", batch_size=4, width=0.05)
     assert json.loads((tmp_path / "bench.json").read_text()) == report
-    steps = report["steps"]
+    six = report["nets"]["sixlayer"]
+    steps = six["steps"]
     assert min(steps[f"sgd/{format}"]["to_sgd"] for format in ("contiguous", "channels_last")) == 1
     assert min(steps[f"floor/{format}"]["to_floor"] for format in ("contiguous", "channels_last")) == 1
-    assert set(report["naive"]) == {"hpca", "swta"}
-    assert set(report["naive"]["hpca"]["layers"]) == {"conv1", "conv2", "conv3", "conv4", "fc5"}
+    assert set(six["naive"]) == {"hpca", "swta"}
+    assert set(six["naive"]["hpca"]["layers"]) == {"conv1", "conv2", "conv3", "conv4", "fc5"}
     printed = capsys.readouterr().out
     assert "published_hpca" in printed
     assert "Hardware" in printed
@@ -61,13 +62,15 @@ def test_run_refuses_a_device_that_is_not_there() -> None:
 
 
 def test_peak_memory_of_one_step() -> None:
-    sgd, hpca = (peak_in_subprocess("vgg11", method, batch_size=4, image_size=96) for method in ("sgd", "hpca"))
+    sgd, hpca = (
+        peak_in_subprocess("vgg11.features", method, batch_size=4, image_size=96) for method in ("sgd", "hpca")
+    )
     if sgd.method == "VmHWM":  # the first map alone takes 9.4 MB
         assert 9.4e6 < hpca.bytes < 0.8 * sgd.bytes
-    with pytest.raises(RuntimeError, match=r"measuring vgg11 adam failed.*'adam' is unknown"):
-        peak_in_subprocess("vgg11", "adam")
+    with pytest.raises(RuntimeError, match=r"measuring vgg11.features adam failed.*'adam' is unknown"):
+        peak_in_subprocess("vgg11.features", "adam")
 
 
-def test_features_step_refuses_unknown_methods() -> None:
+def test_a_step_refuses_unknown_methods() -> None:
     with pytest.raises(ValueError, match="method 'hpac' is unknown: did you mean 'hpca'"):
-        features_step("vgg11", "hpac", batch_size=1, image_size=32)
+        step_of("vgg11", "hpac", batch_size=1, image_size=32)
