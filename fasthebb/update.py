@@ -126,6 +126,9 @@ def delta(sums: Sums, w: Tensor, finish: Finish | None, out: Tensor, scale: floa
 
 
 def _norm(t: Tensor) -> Tensor:
+    if t.is_contiguous():
+        flat = t.view(-1)
+        return torch.dot(flat, flat).sqrt_()  # thrice as fast on a CPU
     norm: Tensor = torch.linalg.vector_norm(t)
     return norm
 

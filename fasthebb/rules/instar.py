@@ -106,6 +106,12 @@ class SoftWTA(Attracted):
     def post(self, a: Tensor) -> Tensor:
         return a.square() if self.average == "weighted" else a
 
+    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:  # noqa: ARG002
+        a = self.activity(y, state)
+        norm = total(a)
+        post = a.square_() if self.average == "weighted" else a  # nobody else has it: a pass over memory less
+        return Terms(post, Diagonal(norm if self.average == "plain" else total(post)), norm)
+
 
 @dataclass(frozen=True)
 class Instar(Attracted):
