@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, cast
@@ -9,12 +10,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from fasthebb.buffer import Buffer
 from fasthebb.diagnostics import duplicates
 from fasthebb.layers import Attachable, Units
 from fasthebb.ops import reciprocal
 from fasthebb.rules.base import Rule
 from fasthebb.summary import Row
-from fasthebb.update import Call, Sums, accumulate, delta
+from fasthebb.update import Call, Say, Sums, accumulate, delta, said
 
 
 @dataclass(eq=False)
@@ -28,6 +30,7 @@ class Layer:
         update: ‖ΔW‖ of the last step, []; None before it.
         broken: on which ranks an update since the last check was not finite, [ranks].
         active: whether the layer listens and learns.
+        say: what asks the rule, perhaps compiled.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Layer:
     update: Tensor | None = None
     broken: Tensor | None = None
     active: bool = True
+    say: Say = said
 
     def __post_init__(self) -> None:
         try:
@@ -55,9 +59,9 @@ class Layer:
     def listen(self, sums: Sums, x: Tensor, out: Tensor, signal: Tensor | None) -> None:
         """Add one call with input x and output out, as the layer saw them, to its sums."""
         x, out = self.units.batched(x), self.units.batched(out)
-        accumulate(
-            sums, self.rule, Call(self.units, x, out, self.weight.detach(), self.module.bias, signal), self.state
-        )
+        call = Call(self.units, x, out, self.weight.detach(), self.module.bias, signal)
+        with torch.no_grad(), _plain(out.device.type):
+            accumulate(sums, self.rule, call, self.state, self.say)
         self.calls += 1
 
     def write(self, sums: Sums, scale: float, keep: float) -> Tensor:
@@ -120,6 +124,21 @@ class Layer:
         )
 
 
+def grouped(layers: Sequence[Layer]) -> list[tuple[Buffer, list[Layer]]]:
+    """A buffer for the layers of each device and number format; what they remember moves there too."""
+    kinds: dict[tuple[torch.device, torch.dtype], list[Layer]] = {}
+    for layer in layers:
+        kinds.setdefault((layer.weight.device, sum_dtype(layer.weight)), []).append(layer)
+    groups = []
+    with torch.inference_mode(False):
+        for (device, dtype), alike in kinds.items():
+            for layer in alike:
+                layer.state = {name: value.to(device, dtype) for name, value in layer.state.items()}
+            buffer = Buffer([a.units.shape for a in alike], [a.state for a in alike], device, dtype)
+            groups.append((buffer, alike))
+    return groups
+
+
 def restore(layers: Sequence[Layer], memories: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Give layers back what they remembered, by name.
 
@@ -137,6 +156,12 @@ def restore(layers: Sequence[Layer], memories: Mapping[str, Mapping[str, Tensor]
     for layer in layers:
         memory = memories[layer.name]
         layer.state = {name: memory[name].to(value.device) for name, value in layer.state.items()}
+
+
+def _plain(device: str) -> contextlib.AbstractContextManager[Any]:
+    # Without autocast, where there is any.
+    available = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if available else contextlib.nullcontext()
 
 
 def _shapes(memory: Mapping[str, Tensor]) -> dict[str, list[int]]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from fasthebb.ops import columns, gram, rows
 
 BLOCK = 32  # units per block of the causal form: fewer waste less below the diagonal, more make fuller products
+LEAST = 8  # units per block where there are few samples
 
 
 class Decay:
@@ -114,8 +115,8 @@ class LowerGram(Decay):
 
     def factored(self, fan_in: int, samples: int) -> bool:
         """Whether the causal form costs less than the dense one over a batch of `samples` rows, and no more memory."""
-        units = self.a.shape[2]
-        return samples < units and 4 * samples * fan_in + 2 * BLOCK * (samples + fan_in) < units * (samples + fan_in)
+        units, block = self.a.shape[2], _block(samples)
+        return samples < units and 4 * samples * fan_in + 2 * block * (samples + fan_in) < units * (samples + fan_in)
 
     def subtract(self, out: Tensor, w: Tensor) -> None:
         if self.factored(w.shape[2], _samples(self.a)):
@@ -132,9 +133,10 @@ class LowerGram(Decay):
         # residual [G, M, K] is what the units before this block leave of the input; starting from 0 gives −decay·w.
         columns_a = columns(self.a)
         columns_b = columns_a if self.b is self.a else columns(self.b)
+        size = _block(residual.shape[1])
         for a, b, out_g, rest, w_g in zip(columns_a, columns_b, out, residual, w):
-            blocks = (t.split(BLOCK) for t in (a, b, out_g, w_g))
-            for inside, a_k, b_k, out_k, w_k in zip(_diagonal(a, b), *blocks):
+            blocks = (t.split(size) for t in (a, b, out_g, w_g))
+            for inside, a_k, b_k, out_k, w_k in zip(_diagonal(a, b, size), *blocks):
                 torch.addmm(out_k, inside, w_k, beta=beta, alpha=-1, out=out_k)
                 out_k.addmm_(a_k, rest)
                 rest.addmm_(b_k.T, w_k, alpha=-1)
@@ -157,10 +159,15 @@ class Sum(Decay):
             part.subtract(out, w)
 
 
-def _diagonal(a: Tensor, b: Tensor) -> list[Tensor]:
-    # The diagonal blocks lower(a_k b_kᵀ) of a, b [C, M]: all whole ones in one batched product.
-    whole = len(a) // BLOCK * BLOCK
-    split = (whole // BLOCK, BLOCK, a.shape[1])
+def _block(samples: int) -> int:
+    # Units per block: about as many as samples, so that the product inside a block does not cost more than the others.
+    return min(BLOCK, max(LEAST, 1 << (max(samples, 1) - 1).bit_length()))
+
+
+def _diagonal(a: Tensor, b: Tensor, size: int) -> list[Tensor]:
+    # The diagonal blocks lower(a_k b_kᵀ) of a, b [C, M], of so many units: all whole ones in one batched product.
+    whole = len(a) // size * size
+    split = (whole // size, size, a.shape[1])
     squares = list(torch.bmm(a[:whole].view(split), b[:whole].view(split).mT).tril_())
     return squares if whole == len(a) else [*squares, torch.mm(a[whole:], b[whole:].T).tril_()]
 

@@ -18,12 +18,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fasthebb.attached import Layer, restore, sum_dtype
+from fasthebb.attached import Layer, grouped, restore, sum_dtype
 from fasthebb.buffer import Buffer
 from fasthebb.matching import match
 from fasthebb.rules.base import Rule
 from fasthebb.summary import Summary
-from fasthebb.update import Sums
+from fasthebb.update import Sums, said
 
 _attached: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
@@ -108,6 +108,16 @@ class Hebbian:
         self._begin()
         self.steps += 1
 
+    def compile(self, **options: Any) -> None:
+        """Let torch.compile take what rules make of responses: elementwise work becomes one kernel, sums included.
+
+        Products, the hooks and the model stay as they are; compile the model by itself if you like. The first steps are
+        slow. `options` are those of torch.compile.
+        """
+        compiled = torch.compile(said, **{"dynamic": True, **options})
+        for layer in self._layers:
+            layer.say = compiled
+
     def focus(self, name: str | None) -> None:
         """Let one layer alone learn, or all of them again with None: the others neither listen nor are written.
 
@@ -174,8 +184,7 @@ class Hebbian:
             if not layer.active:
                 return
             x = args[0] if args else kwargs["input"]
-            with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
-                layer.listen(self._sums_of(layer), x.detach(), out.detach(), self.signal)
+            layer.listen(self._sums_of(layer), x.detach(), out.detach(), self.signal)
 
         return listen
 
@@ -235,14 +244,5 @@ class Hebbian:
 
     def _allocate(self) -> None:
         self._forget()
-        kinds: dict[tuple[torch.device, torch.dtype], list[Layer]] = {}
-        for layer in self._layers:
-            weight = layer.weight
-            kinds.setdefault((weight.device, sum_dtype(weight)), []).append(layer)
-        with torch.inference_mode(False):
-            for (device, dtype), layers in kinds.items():
-                for layer in layers:
-                    layer.state = {name: value.to(device, dtype) for name, value in layer.state.items()}
-                buffer = Buffer([a.units.shape for a in layers], [a.state for a in layers], device, dtype)
-                self._groups.append((buffer, layers))
-                self._sums.update(zip(layers, buffer.sums))
+        self._groups = grouped(self._layers)
+        self._sums = {layer: sums for buffer, layers in self._groups for layer, sums in zip(layers, buffer.sums)}

@@ -47,7 +47,8 @@ def gram(a: Tensor, b: Tensor) -> Tensor:
     if locations == 1 or n == 0:
         return torch.bmm(rows(a).mT, rows(b))
     inputs, post = b.reshape(n, groups * j, locations, 1), a.reshape(n, groups * i, locations, 1)
-    like = inputs.new_empty(groups * i, j, 1, 1)
+    format = torch.channels_last if units_last(b) else torch.contiguous_format  # of one sample torch cannot tell
+    like = torch.empty(groups * i, j, 1, 1, dtype=inputs.dtype, device=inputs.device, memory_format=format)
     arguments = (None, (1, 1), (0, 0), (1, 1), False, (0, 0), groups, (False, True, False))
     dw: Tensor = torch.ops.aten.convolution_backward(post, inputs, like, *arguments)[1]
     return dw.reshape(groups, i, j)

@@ -7,7 +7,7 @@ exact and bounds the memory of a layer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +17,8 @@ from fasthebb.decay import Decay, Diagonal, Gram, LowerGram, Sum
 from fasthebb.finish import Finish
 from fasthebb.layers import LinearPatches, Units
 from fasthebb.ops import count, reciprocal
-from fasthebb.rules.base import Rule
+from fasthebb.response import Patches
+from fasthebb.rules.base import Rule, Terms
 
 # Bytes of one layer's response worked on at a time: what stays in a CPU's cache; on an accelerator what bounds memory.
 PART_BYTES = {"cpu": 4 << 20}
@@ -61,8 +62,18 @@ class Call:
     signal: Tensor | None = None
 
 
-def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor]) -> None:
-    """Add the terms of one call of a layer to its sums."""
+def said(
+    rule: Rule, y: Tensor, w: Tensor, patches: Patches, state: Mapping[str, Tensor], signal: Tensor | None
+) -> Terms:
+    """What a rule says of layer outputs y [N, G, C, L] without their bias: pure, so that torch.compile may take it."""
+    return rule.terms(rule.response(y, w, patches), state, signal)
+
+
+Say = Callable[[Rule, Tensor, Tensor, Patches, Mapping[str, Tensor], "Tensor | None"], Terms]
+
+
+def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor], say: Say = said) -> None:
+    """Add the terms of one call of a layer to its sums; `say` is `said`, or the same compiled."""
     dtype = sums.numerator.dtype
     weight = call.weight.to(dtype)
     w = call.units.weight(weight)
@@ -76,7 +87,7 @@ def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor]) 
         if call.bias is not None:
             y = y - call.bias.to(dtype).view(*w.shape[:2], 1)
         signal = call.signal if call.signal is None or not fits else call.signal[part]
-        terms = rule.terms(rule.response(y, w, patches), state, signal)
+        terms = say(rule, y, w, patches, state, signal)
         sums.count.add_(count(y))
         sums.norm.add_(terms.norm)
         for name, value in (terms.stats or {}).items():

@@ -70,6 +70,16 @@ def failing_net(classes: int = 3, image_size: int = SIDE, channels: int = 3) -> 
     return nn.Sequential(_FailsOnRankOne(), *net(classes, image_size, channels=channels))
 
 
+class _NanOnRankOne(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float("nan") if self.training and os.environ.get("RANK") == "1" else x
+
+
+def nan_on_rank_1(classes: int = 3, image_size: int = SIDE, channels: int = 3) -> nn.Sequential:
+    """A net whose images are NaN on rank 1, in training."""
+    return nn.Sequential(_NanOnRankOne(), *net(classes, image_size, channels=channels))
+
+
 def images(count: int = 23, classes: int = 3, side: int = SIDE, seed: int = 0) -> ImageSet:
     """Coloured noise: the channel of an image's class is brighter."""
     generator = torch.Generator().manual_seed(seed)

@@ -119,7 +119,8 @@ class PretrainOptions(RankOptions, ImageOptions):
         head: name of the classifying layer, which no rule trains; the last Linear by default.
         seed: decides initial weights and the order of images.
         device: cpu, cuda, or auto.
-        precision: fp32, or bf16 for products in bfloat16: faster on machines with instructions for them.
+        precision: fp32, or products in tf32 (GPUs) or bf16: faster on machines with instructions for them.
+        compile: let torch.compile take what rules make of responses; its first steps are slow.
         out: the run folder.
         resume: go on with the run in that folder; start anew if there is none.
         checkpoint_steps: steps between checkpoints.
@@ -143,6 +144,7 @@ class PretrainOptions(RankOptions, ImageOptions):
     seed: int = 0
     device: str = "auto"
     precision: Precision = "fp32"
+    compile: bool = False
     out: Path = Path("runs/pretrain")
     resume: bool = False
     checkpoint_steps: int = 200
@@ -170,7 +172,7 @@ class FinetuneOptions(RankOptions, HeadOptions, RunDataOptions):
         augment: none, light for random flips and shifts, or hard for crops, colours and more.
         seed: decides which labels, the head's weights and the order of images.
         device: cpu, cuda, or auto.
-        precision: fp32, or bf16 for products in bfloat16: faster on machines with instructions for them.
+        precision: fp32, or products in tf32 (GPUs) or bf16: faster on machines with instructions for them.
         out: the run folder; RUN/finetune-LABELS-sSEED by default, of ridge RUN/ridge-LABELS-sSEED.
         resume: go on with the run in that folder; start anew if there is none.
         checkpoint_steps: steps between checkpoints.
@@ -215,7 +217,7 @@ class EvaluateOptions(ReadOutOptions, RunDataOptions):
         balanced: as many labels of every class, otherwise a plain shuffle; a fine-tuned net keeps its own.
         seed: decides which labels; by default the run's, and a fine-tuned net keeps its own.
         device: cpu, cuda, or auto.
-        precision: fp32, or bf16 for products in bfloat16: faster on machines with instructions for them.
+        precision: fp32, or products in tf32 (GPUs) or bf16: faster on machines with instructions for them.
         batch_size: images a step.
     """
 

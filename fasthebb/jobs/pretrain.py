@@ -51,6 +51,8 @@ def run(options: PretrainOptions, console: Console) -> Path:
         check_images(net, model)
         net = replace(net, head=head_of(model, options.head))
         hebb = attach(model, attachable(rules, net.head))
+        if options.compile:
+            hebb.compile()
         aside = set_aside(dataset, options.validation, options.seed)
         images = all_but(aside, len(dataset.train))
         if options.whiten:

@@ -124,5 +124,5 @@ def grid(sides: Sequence[int], like: Tensor) -> Tensor:
 
 def nearly_square(units: int) -> tuple[int, int]:
     """The two sides of product `units` that differ least, the shorter first."""
-    side = next(n for n in range(math.isqrt(units), 0, -1) if units % n == 0)
+    side = max(n for n in range(1, units + 1) if n * n <= units and units % n == 0)
     return side, units // side

@@ -154,7 +154,7 @@ def _labels(who: str, signal: Tensor | None, y: Tensor, classes: int) -> Tensor:
     if labels.is_floating_point() or labels.is_complex():
         raise ValueError(f"{who}: labels must be integers, and hebb.signal is {labels.dtype}; give labels.long()")
     labels = labels.long()
-    if labels.device.type == "cpu":  # elsewhere this would wait for the device
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere this would wait for the device
         wrong = labels[(labels < -1) | (labels >= classes)]
         if len(wrong):
             raise ValueError(

@@ -116,7 +116,7 @@ class StudyOptions(ReadOutOptions, ImageOptions):
         ensembles: by name, methods whose probes' scores are averaged, at the depth that each chooses.
         expected: accuracies measured elsewhere, shown beside those measured here.
         device: cpu, cuda, or auto.
-        precision: fp32, or bf16 for features and backpropagation in bfloat16; rules learn in fp32.
+        precision: fp32, tf32, or bf16 for features and backpropagation in bfloat16; rules learn in fp32 then.
         out: the study's folder.
         resume: go on with the study in that folder; start anew if there is none.
         checkpoint_steps: steps between checkpoints.
