@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 AnyPath = str | os.PathLike[str]
 
@@ -29,22 +30,51 @@ def atomic_save(path: AnyPath, write: Callable[[BinaryIO], None]) -> None:
     """Let `write` fill a file that takes the place of `path` only once it is whole and on the disk.
 
     The bytes go aside into the same folder (`.NAME.PID.part`), then fsync, rename, fsync of the folder. Whatever
-    `write` raises passes through, and the part file is removed; one that a killed process left is removed by the next
-    save of the same path.
+    `write` raises passes through, but that a disk that takes no more is told of as an OSError with the path; the part
+    file is removed, and one that a killed process left is removed by the next save of the same path.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    told: list[OSError] = []
     try:
-        with part.open("wb") as file:
+        with part.open("wb", buffering=0) as raw, io.BufferedWriter(_Telling(raw, told)) as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(raw.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
+        if told:  # torch.save makes a riddle of it
+            raise OSError(told[0].errno, told[0].strerror, str(path)) from None
         raise
     _sync_folder(path.parent)
     _remove_orphans(path)
+
+
+class _Telling(io.RawIOBase):
+    """A file that notes why it could not be written."""
+
+    def __init__(self, raw: io.FileIO, told: list[OSError]) -> None:
+        self._raw, self._told = raw, told
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def write(self, data: Any) -> int | None:
+        try:
+            return self._raw.write(data)
+        except OSError as error:
+            self._told.append(error)
+            raise
 
 
 def append_line(path: AnyPath, text: str) -> None:

@@ -25,7 +25,7 @@ def torchrun(*words: object, ranks: int = 2, **more: str) -> list[str]:
     ]
 
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
 
 
 def launch(*words: object, ranks: int = 2, **more: str) -> subprocess.CompletedProcess[str]:
