@@ -56,7 +56,7 @@ def run(
         for name, r in report["kinds"].items()
     ]  # fmt: skip
     columns = ("images", "images/s alone", "step ms", "wait ms", "waiting %", "MB at first", "MB at last")
-    page = Page("Images for a training step", report)
+    page = Page("Images for a training step", "data", report)
     page.table(f"The six-layer net, batch {batch_size}, width {width:g}", columns, rows)
     page.write(out)
     return report

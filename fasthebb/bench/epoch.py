@@ -41,7 +41,7 @@ def run(
         for name, rule in rules.items():
             laps[name].append(_epoch(rule, loader, len(mean), device))
     report["rules"] = {name: {"seconds": min(took), "laps": took} for name, took in laps.items()}
-    page = Page("An epoch of one layer", report)
+    page = Page("An epoch of one layer", "epoch", report)
     rates = {name: len(dataset.train) / of["seconds"] for name, of in report["rules"].items()}
     rows = [(name, three(of["seconds"]), three(rates[name])) for name, of in report["rules"].items()]
     title = f"{len(dataset.train)} images of {dataset.name}, {UNITS} filters of {KERNEL}×{KERNEL}, batch {batch_size}"

@@ -69,7 +69,7 @@ def run(
         net: {method: peak_in_subprocess(net, method, **sizes)._asdict() for method in METHODS}  # type: ignore[arg-type]
         for net in nets
     }
-    page = Page("Peak memory of a step", report)
+    page = Page("Peak memory of a step", "memory", report)
     rows = []
     for net, found in report["nets"].items():
         whole = found["sgd"]["bytes"]

@@ -55,7 +55,7 @@ def run(
     chosen = {one_of("rule", name, known): known[name] for name in names or known}
     report = begin(rounds=rounds, device=device, batch_size=batch_size, width=width)
     report["steps"] = ratios(interleaved(_steps(chosen, batch_size, width, device), rounds=rounds))
-    page = Page("A step of every rule", report)
+    page = Page("A step of every rule", "rules", report)
     show_steps(page, f"One step of the six-layer net (batch {batch_size}, width {width:g})", report["steps"])
     slow = [name for name in chosen if report["steps"][f"{name}/{FORMAT}"]["to_sgd"] > GOAL]
     page.say(f"slower than {GOAL} × SGD: {', '.join(slow) or 'none'}")

@@ -50,7 +50,7 @@ def run(
         with torch.device("meta"):
             net_for(torch.empty(1, 3, *2 * [SIZES.get(net, OTHERS).side]), net=net, width=width)
     report["nets"] = {}
-    page = Page("Training steps", report)
+    page = Page("Training steps", "step", report)
     for net in nets:
         size = SIZES.get(net, OTHERS)
         size = size if batch_size is None else size._replace(batch=batch_size)

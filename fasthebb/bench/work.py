@@ -70,7 +70,7 @@ def run(*, rounds: int = ROUNDS, device: str = "cpu", out: str | Path | None = N
     """
     report = begin(rounds=rounds, device=device)
     report["axes"] = {}
-    page = Page("Time against work", report)
+    page = Page("Time against work", "work", report)
     for name, (layer, field, values) in AXES.items():
         layers = [replace(layer, **{field: value}) for value in values]
         found: dict[str, Any] = {"values": list(values), "form": [each.form() for each in layers]}
