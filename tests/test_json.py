@@ -67,7 +67,7 @@ CASES: Checks = {
     "predict": ("--run {made}/tuned {made}/images", lambda found: len(found["predictions"]) == 36),
     "export": ("--run {made}/tuned --out {tmp}/out", lambda found: found["differences"]["model.safetensors"] == 0),
     "data": ("check --data {data}", lambda found: list(found["parts"][0]["per_class"]) == sorted(COLOURS)),
-    "bench": ("--rounds 1 --width 0.02 --batch-size 2 --no-naive --no-memory", lambda found: isinstance(found, dict)),
+    "bench": ("--rounds 1 --width 0.02 --batch-size 2 --no-naive", lambda found: isinstance(found, dict)),
     "completion": ("bash", lambda found: found["script"].endswith("complete -o default -F _fasthebb fasthebb\n")),
 }
 
