@@ -37,10 +37,10 @@ def atomic_save(path: AnyPath, write: Callable[[BinaryIO], None]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     told: list[OSError] = []
     try:
-        with part.open("wb", buffering=0) as raw, io.BufferedWriter(_Telling(raw, told)) as file:
+        with io.BufferedWriter(_Telling(part, told)) as file:
             write(file)
             file.flush()
-            os.fsync(raw.fileno())
+            os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -51,27 +51,16 @@ def atomic_save(path: AnyPath, write: Callable[[BinaryIO], None]) -> None:
     _remove_orphans(path)
 
 
-class _Telling(io.RawIOBase):
+class _Telling(io.FileIO):
     """A file that notes why it could not be written."""
 
-    def __init__(self, raw: io.FileIO, told: list[OSError]) -> None:
-        self._raw, self._told = raw, told
+    def __init__(self, path: Path, told: list[OSError]) -> None:
+        super().__init__(path, "w")
+        self._told = told
 
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._raw.tell()
-
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int:
         try:
-            return self._raw.write(data)
+            return super().write(data)
         except OSError as error:
             self._told.append(error)
             raise
