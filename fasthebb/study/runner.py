@@ -45,7 +45,7 @@ def run(options: StudyOptions, console: Console) -> Path:
         )
     if ranks > 1 and options.minutes is not None:
         raise ValueError(f"--minutes {options.minutes} plans for one process: start it without torchrun")
-    device = device_of(options.device)
+    device = device_of(options.device, shared=True)
     options, reasons = decided(options, console)
     defaults = plain(StudyOptions())
     with RunFolder(

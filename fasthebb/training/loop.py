@@ -205,8 +205,11 @@ def _epoch(loader: Any, epoch: int, start: int) -> Iterator[Batch]:
     yield from loader
 
 
-def device_of(name: str) -> torch.device:
+def device_of(name: str, *, shared: bool = False) -> torch.device:
     """The device called `name`; "auto" is a GPU where there is one. A GPU without number is the rank's own.
+
+    shared: of processes that share no step, as those of a study: where there are more of them than GPUs, several take
+    one.
 
     Raises:
         ValueError: there is no such device here.
@@ -218,7 +221,7 @@ def device_of(name: str) -> torch.device:
     try:
         device = torch.device(name)
         if name == "cuda" and launched()[1] > 1:
-            device = torch.device("cuda", local_rank())
+            device = torch.device("cuda", local_rank() % torch.cuda.device_count() if shared else local_rank())
             torch.cuda.set_device(device)
         torch.empty(0, device=device)
         if device.type == "meta":
