@@ -125,14 +125,17 @@ def test_tf32_convolutions_are_close(name: str) -> None:
     note("fp32 with tf32 convolutions, error", name, max(error(a, b) for a, b in pairs))
 
 
-def stepping(name: str, *, compiled: bool = False) -> tuple[nn.Module, Callable[[Tensor], None]]:
-    """A net and its step."""
-    model = net()
+def stepping(
+    name: str, *, compiled: bool = False, double: bool = False
+) -> tuple[nn.Module, Callable[[Tensor], None]]:
+    """A net and its step; in float64 what one order of sums or another gives stays close over many of them."""
+    model = net().double() if double else net()
     hebb = attached(model, name)
     if compiled:
         hebb.compile()
     optimizer = torch.optim.SGD(hebb.parameters(), lr=0.01)
     given = signal(name)
+    given = given.double() if double and name == "Modulated" and given is not None else given
 
     def step(x: Tensor) -> None:
         hebb.signal = given
@@ -160,9 +163,9 @@ def test_no_step_waits(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(DEFAULTS.keys() - SEQUENTIAL))
 def test_a_captured_step_is_the_step(name: str) -> None:
-    wanted, plain = stepping(name)
-    got, step = stepping(name)
-    held = images(0)
+    wanted, plain = stepping(name, double=True)
+    got, step = stepping(name, double=True)
+    held = images(0).double()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -177,10 +180,10 @@ def test_a_captured_step_is_the_step(name: str) -> None:
         held.copy_(images(seed))
         graph.replay()
     for seed in range(8):
-        plain(images(seed))
+        plain(images(seed).double())
     for (key, a), b in zip(got.state_dict().items(), wanted.state_dict().values(), strict=True):
         if key != "4.num_batches_tracked":
-            assert error(a.double(), b.double()) <= 1e-3, key
+            assert error(a.double(), b.double()) <= 1e-8, key
 
 
 @pytest.mark.parametrize("name", ["HPCA", "SoftWTA", "SoftHebb", "HardWTA"])

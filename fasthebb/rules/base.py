@@ -36,6 +36,10 @@ class Terms(NamedTuple):
     norm: Tensor | float
     stats: dict[str, Tensor] | None = None
 
+    def remembering(self, stats: dict[str, Tensor] | None) -> Terms:
+        """The same terms with other stats; unlike `_replace`, every version's torch.compile takes it."""
+        return Terms(self.post, self.decay, self.norm, stats)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -97,4 +101,4 @@ class Local(Rule):
 
     def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:  # noqa: ARG002
         a = self.activity(y, state)
-        return self.learn(self.post(a), a)._replace(stats=self.stats(y, a))
+        return self.learn(self.post(a), a).remembering(self.stats(y, a))

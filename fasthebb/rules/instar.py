@@ -41,7 +41,8 @@ class Attracted(Local):
         return Terms(post, Diagonal(norm if post is a else total(post)), norm)
 
     def weigh(self, post: Tensor, a: Tensor, factor: Tensor) -> Terms:
-        return self.learn(post * factor.abs(), a)._replace(post=post * factor)  # a negative factor moves towards −x
+        _, decay, norm, stats = self.learn(post * factor.abs(), a)
+        return Terms(post * factor, decay, norm, stats)  # a negative factor moves towards −x
 
 
 @dataclass(frozen=True)

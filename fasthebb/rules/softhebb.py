@@ -62,7 +62,7 @@ class SoftHebb(Oja):
         biased = torch.add(y, state["prior"].log().unsqueeze(-1), alpha=self.temperature)
         r = softmax(biased, self.temperature)
         stats = {"prior": total(r)}
-        return self.learn(_signed(r, biased), y)._replace(stats=stats)
+        return self.learn(_signed(r, biased), y).remembering(stats)
 
     def next_state(self, state: dict[str, Tensor], stats: dict[str, Tensor], count: Tensor) -> dict[str, Tensor]:
         if not self.prior_rate:

@@ -115,7 +115,7 @@ class Taught(Signalled):
         teacher = (label == of) | (label == -1)  # [N, 1, C, 1]
         a = self.rule.activity(y, state)
         post, taught = self.rule.post(a), a * teacher
-        return self.rule.learn(taught if post is a else post * teacher, taught)._replace(stats=self.rule.stats(y, a))
+        return self.rule.learn(taught if post is a else post * teacher, taught).remembering(self.rule.stats(y, a))
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Modulated(Signalled):
     def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:
         factor = _given("Modulated", signal, y, "a number").to(y.dtype).view(-1, 1, 1, 1)
         a = self.rule.activity(y, state)
-        return self.rule.weigh(self.rule.post(a), a, factor)._replace(stats=self.rule.stats(y, a))
+        return self.rule.weigh(self.rule.post(a), a, factor).remembering(self.rule.stats(y, a))
 
 
 def _given(who: str, signal: Tensor | None, y: Tensor, what: str) -> Tensor:
