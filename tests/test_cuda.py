@@ -125,9 +125,7 @@ def test_tf32_convolutions_are_close(name: str) -> None:
     note("fp32 with tf32 convolutions, error", name, max(error(a, b) for a, b in pairs))
 
 
-def stepping(
-    name: str, *, compiled: bool = False, double: bool = False
-) -> tuple[nn.Module, Callable[[Tensor], None]]:
+def stepping(name: str, *, compiled: bool = False, double: bool = False) -> tuple[nn.Module, Callable[[Tensor], None]]:
     """A net and its step; in float64 what one order of sums or another gives stays close over many of them."""
     model = net().double() if double else net()
     hebb = attached(model, name)

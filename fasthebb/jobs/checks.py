@@ -14,6 +14,8 @@ AT_LEAST = {
     "finetune_batch_size": 1,
     "finetune_epochs": 1,
     "finetune_steps": 1,
+    "fixmatch_ratio": 1,
+    "fixmatch_steps": 0,
     "head_steps": 0,
     "hidden_rate": 0,
     "image_size": 1,
@@ -32,7 +34,9 @@ AT_LEAST = {
     "tune_steps": 1,
     "weight_decay": 0,
 }
-ABOVE_ZERO = ("finetune_lr", "initial_scale", "lr", "minutes", "rank_timeout", "student_width", "width")
+ABOVE_ZERO = (
+    "finetune_lr", "fixmatch_lr", "initial_scale", "lr", "minutes", "rank_timeout", "student_width", "width",
+)  # fmt: skip
 LARGEST_SEED = 2**63 - 1
 
 

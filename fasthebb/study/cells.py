@@ -149,7 +149,8 @@ def scratch(bench: Bench) -> list[Record]:
     if len({str(net.build()) for net in nets.values()}) == 1:
         net = nets["backprop"]
         records = supervised(bench, net, partial(bench.fresh, net), f"{name}-backprop", shown)
-        return [replace(r, method=shown) for r in records]  # of a study that is older, both twins have a record
+        # a study that is older says of which twin
+        return [replace(r, method=r.method.replace(" (backprop twin)", "")) for r in records]
     return [
         record
         for twin, net in nets.items()

@@ -22,16 +22,20 @@ from fasthebb.study.variants import IS, OWN
 from fasthebb.study.verdict import signed
 
 TWINS = ("(hebbian twin)", "(backprop twin)")
-STUDENTS = ("student", "student and teacher")
+MATCHED = ("student FixMatch", "fine-tuned FixMatch", "FixMatch")
+STUDENTS = ("student", "student and teacher", "student FixMatch")
 FROZEN = ("probe", "probe together", "kNN", "kNN propagated", "SVM")
-READ_OUTS = (*FROZEN, "fine-tuned", *STUDENTS, "", *TWINS)  # as results call them, after a method's title
+READ_OUTS = (  # as results call them, after a method's title
+    *FROZEN, "fine-tuned", "fine-tuned FixMatch", *STUDENTS, "", "FixMatch", *TWINS,
+)  # fmt: skip
 PROBES = ("probe", "probe together", *STUDENTS)
-END_TO_END = ("fine-tuned", "", *TWINS)
+END_TO_END = ("fine-tuned", "fine-tuned FixMatch", "", "FixMatch", *TWINS)
 MEASURED = (  # options that say what is measured, and change no accuracy
     "probe", "knn", "svm", "retrieval", "finetune", "finetune_depths", "both_twins", "budgets", "budget_seeds",
 )  # fmt: skip
 REACH: dict[str, tuple[str, ...]] = {  # the read-outs of options that reach some alone
     **dict.fromkeys(("student", "student_model", "student_width"), STUDENTS),
+    **dict.fromkeys(("fixmatch_steps", "fixmatch_ratio", "fixmatch_lr"), MATCHED),
     **dict.fromkeys(("pool", "probe_depths"), (*FROZEN, *STUDENTS)),
     **dict.fromkeys(("probe_method", "probe_epochs"), ("probe", *STUDENTS)),
     **dict.fromkeys(("mirror", "shifts"), PROBES),

@@ -18,6 +18,7 @@ from fasthebb.jobs.readouts import ReadOutOptions
 from fasthebb.models.blocks import one_of
 from fasthebb.rules import HPCA, HardWTA, Oja, Rule, SoftWTA, Subspace
 from fasthebb.study.expected import Expected
+from fasthebb.study.onward import OnwardOptions
 from fasthebb.study.variants import IS, TITLE, Method, check_budgets, check_ensembles, check_own, check_tuning, in_words
 from fasthebb.training.patches import KMeansPatches, PatchFilters, PCAPatches
 from fasthebb.training.precision import Precision
@@ -65,7 +66,7 @@ def differences(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions(ReadOutOptions, ImageOptions):
+class StudyOptions(ReadOutOptions, OnwardOptions, ImageOptions):
     """Compare methods over label budgets and seeds, all on the same images, labels and schedule.
 
     Args:
@@ -94,9 +95,6 @@ class StudyOptions(ReadOutOptions, ImageOptions):
         batch_size: images a step; in the pre-training of simclr 256, if its own says nothing else.
         order: joint pre-trains all layers at once, layerwise one after the other.
         head: name of the classifying layer; the last Linear by default.
-        student: train a fresh net on the probe's scores of pre-training's images; measured alone and together with it.
-        student_model: that net.
-        student_width: its width.
         finetune: train pre-trained nets on every budget too, end to end.
         finetune_lr: learning rate of fine-tuning and of training from scratch.
         finetune_steps: their steps, at every budget; the rate is halved ten times in the second half.
@@ -148,9 +146,6 @@ class StudyOptions(ReadOutOptions, ImageOptions):
     batch_size: int = 64
     order: Literal["joint", "layerwise"] = "joint"
     head: str | None = None
-    student: bool = False
-    student_model: str = "sixlayer"
-    student_width: float = 1.0
     finetune: bool = True
     finetune_lr: float = 1e-2
     finetune_steps: int = 500

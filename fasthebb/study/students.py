@@ -34,6 +34,7 @@ from fasthebb.memory import peak_bytes
 from fasthebb.study.bench import Bench, student_of
 from fasthebb.study.ensembles import FILE as SCORES
 from fasthebb.study.ensembles import depth_of
+from fasthebb.study.semi import matched, seen
 from fasthebb.training.student import soft_targets, teach
 
 FILE = "teacher.safetensors"
@@ -45,17 +46,12 @@ def students(bench: Bench, net: Net, cell: str) -> list[Record]:
     """The records of a student at every budget; its teacher is the net that a cell keeps, under its probe."""
     name = bench.method.name
     bench.once(f"teacher-{name}", partial(_teacher, bench, net, cell))
-    own = student_of(net, bench.options)
-    return [
-        found
-        for labels in bench.budgets
-        for found in bench.once(f"student-{name}-{labels}", partial(_student, bench, own, labels))
-    ]
-
-
-def _images(bench: Bench, labels: int) -> Tensor:
-    # What a student sees: the images of pre-training, and the labelled ones among those set aside.
-    return torch.tensor(sorted({*bench.images.tolist(), *bench.budgets[labels].tolist()}))
+    own, records = student_of(net, bench.options), []
+    for labels in bench.budgets:
+        cell = f"student-{name}-{labels}"
+        found = bench.once(cell, partial(_student, bench, own, labels))
+        records += found + matched(bench, own, cell, labels, found)
+    return records
 
 
 def _teacher(bench: Bench, net: Net, cell: str, path: Path) -> list[Record]:
@@ -71,7 +67,7 @@ def _teacher(bench: Bench, net: Net, cell: str, path: Path) -> list[Record]:
     rows = {int(image): row for row, image in enumerate(bench.budgets[most])}
     probes = {n: _probe(bench, places[n], features, labels, [rows[int(i)] for i in bench.budgets[n]]) for n in places}
     scores: dict[int, list[Tensor]] = {n: [] for n in probes}
-    images = _images(bench, most)
+    images = seen(bench, most)
     for part in bench.folder.console.progress(torch.split(images, AT_ONCE), "scores"):
         features, _ = _features(bench, net, model, needed, part)
         for n, probe in probes.items():
@@ -132,7 +128,7 @@ def _student(bench: Bench, net: Net, labels: int, path: Path) -> list[Record]:
         model,
         net.loader(
             bench.dataset.train, options.finetune_batch_size or options.batch_size, bench.device,
-            indices=_images(bench, labels), seed=bench.seed, augment=options.augment,
+            indices=seen(bench, labels), seed=bench.seed, augment=options.augment,
         ),
         targets.to(bench.device),
         steps=options.finetune_steps,

@@ -17,6 +17,7 @@ from fasthebb.jobs.setup import labelled
 from fasthebb.memory import peak_bytes
 from fasthebb.study.bench import Bench
 from fasthebb.study.options import StudyOptions
+from fasthebb.study.semi import matched
 from fasthebb.study.tuning import chosen
 from fasthebb.training.finetune import accuracies, accuracy, finetune
 from fasthebb.training.loop import History, Watcher
@@ -35,7 +36,8 @@ def supervised(bench: Bench, net: Net, start: Start, cell: str, method: str) -> 
         for labels in bench.budgets:
             at = "" if depth is None else f"-depth{depth}"
             measure = partial(_measure, bench, net, start, depth, labels, cell, method)
-            records += bench.once(f"{cell}-{labels}{at}", measure)
+            found = bench.once(f"{cell}-{labels}{at}", measure)
+            records += found if depth else found + matched(bench, net, f"{cell}-{labels}", labels, found)
     return records
 
 

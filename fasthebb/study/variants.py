@@ -32,13 +32,14 @@ PRETRAINING = (
 TUNABLE = ("finetune_lr", "weight_decay", "augment", "head_steps", "hidden_rate")
 OWN = (
     *PRETRAINING, "revive", "rescale", "renew", "student", "student_model", "student_width",
+    "fixmatch_steps", "fixmatch_ratio", "fixmatch_lr",
     "budgets", "budget_seeds", "both_twins",
     "finetune", "finetune_steps", "finetune_batch_size", "finetune_epochs", "finetune_depths",
     *TUNABLE, "tuning", "tune_steps",
     *(f.name for f in fields(ReadOutOptions)),
 )  # fmt: skip
 MOST = 4  # settings
-READ_OUT_WORDS = ("probe", "knn", "svm", "fine-tuned", "student", "retrieval")
+READ_OUT_WORDS = ("probe", "knn", "svm", "fine-tuned", "student", "fixmatch", "retrieval")
 
 
 class Method(NamedTuple):

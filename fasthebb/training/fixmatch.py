@@ -5,12 +5,13 @@ With p(x) = softmax(scores of x), over a labelled batch x, y and an unlabelled b
 L = mean −ln p(x)_y + weight · mean 1[max p(weak(u)) ≥ threshold] · −ln p(strong(u))_c,  c = argmax p(weak(u))
 
 No gradient flows through p(weak(u)). Source: Sohn et al., "FixMatch: simplifying semi-supervised learning with
-consistency and confidence", NeurIPS 2020 (arXiv 2001.07685), equations 3 and 4; here without the moving average of
-weights that it is tested with.
+consistency and confidence", NeurIPS 2020 (arXiv 2001.07685), equations 3 and 4. What it ends with is, as there, a
+moving average of the weights, of a decay of 0.999; here it is shorter in the first steps: of so few nothing is left.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -55,12 +56,13 @@ def fixmatch(
     weight: float = 1.0,
     weight_decay: float = 5e-4,
     momentum: float = 0.9,
+    decay: float = 0.999,
     watcher: Watcher | None = None,
 ) -> History:
     """Train a classifier on few labels and many images, from whatever weights it has.
 
     SGD with Nesterov momentum, its rate lr·cos(7πk/16K) in step k of K. All images of a step go through the net in one
-    batch, so that batch norms see them together.
+    batch, so that batch norms see them together. The model ends with the moving average of its states.
 
     Args:
         model: on the device to train on; left in training mode.
@@ -71,6 +73,7 @@ def fixmatch(
         steps: how many.
         threshold: how sure the net must be of an image to learn from it.
         weight: of the unlabelled images' part.
+        decay: of the moving average a step; the average is of no more than a ninth of the steps so far.
 
     Returns:
         One record for each pass over the labelled images: epoch, step, seconds, lr, loss, sure and accuracy, the share
@@ -84,6 +87,7 @@ def fixmatch(
     device = next(model.parameters()).device
     plan = Plan(len(labelled), max(1, -(-steps // len(labelled))), steps)
     optimizer = nesterov(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    average = copy.deepcopy(model)
     views: list[Iterator[Batch]] = []
 
     def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float | Tensor]:
@@ -101,11 +105,14 @@ def fixmatch(
             raise diverged(model, loss.value, number, lr, head_name(model))
         loss.value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        _average(average, model, max(1 - decay, 9 / (number + 9)))
+        if number + 1 == plan.total:
+            model.load_state_dict(average.state_dict())
         right = (scores.argmax(1) == labels).float().mean()
         return {"loss": loss.value.detach(), "sure": loss.sure * 100, "accuracy": right * 100}
 
     model.train()
-    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer}
+    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "average": average}
     return train(
         labelled, plan, step, parts=parts, after_epoch=lambda number: {"lr": lr * cosine(number, plan.total)},
         watcher=watcher, description="fixmatch",
@@ -115,6 +122,16 @@ def fixmatch(
 def cosine(number: int, total: int) -> float:
     """The factor of the learning rate at a step counted from 0: cos(7πk/16K), from 1 down to 0.195."""
     return math.cos(7 * math.pi * number / (16 * total))
+
+
+def _average(average: nn.Module, model: nn.Module, weight: float) -> None:
+    # Moves the average towards the model's state by a share of the way; what are no real numbers are the model's.
+    with torch.no_grad():
+        for mean, now in zip(average.state_dict().values(), model.state_dict().values()):
+            if mean.is_floating_point():
+                mean.lerp_(now, weight)
+            else:
+                mean.copy_(now)
 
 
 def _check_views(weak: Loader, strong: Loader) -> None:

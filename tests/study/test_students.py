@@ -112,7 +112,7 @@ def test_the_teacher_is_the_probe_that_was_read_out(
         return features(other, net, model, spots, torch.arange(len(bench.dataset.test)))
 
     monkeypatch.setattr(students, "_features", of_test)
-    monkeypatch.setattr(students, "_images", lambda bench, _: torch.arange(len(bench.dataset.test)))
+    monkeypatch.setattr(students, "seen", lambda bench, _: torch.arange(len(bench.dataset.test)))
     monkeypatch.setattr(students, "_student", lambda *_: [])
     again = study(data, tmp_path)
     for method in ("hpca", "beside"):

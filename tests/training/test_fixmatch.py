@@ -108,6 +108,31 @@ def test_one_step_of_plain_descent() -> None:
         torch.testing.assert_close(dict(model.named_parameters())[name], want, rtol=1e-4, atol=1e-6)
 
 
+class Noting(Watcher):
+    """Keeps the weights of every step."""
+
+    def __init__(self) -> None:
+        self.weights: list[Tensor] = []
+
+    def stepped(self, parts, progress):  # type: ignore[no-untyped-def]
+        self.weights.append(parts["model"].state_dict()["fc.weight"].clone())
+
+
+def test_ends_with_the_moving_average_of_its_weights() -> None:
+    def weights(steps: int, decay: float) -> list[Tensor]:
+        torch.manual_seed(0)
+        noting = Noting()
+        fixmatch(Recording(), *loaders(), steps=steps, lr=0.01, decay=decay, watcher=noting)
+        return noting.weights
+
+    every = weights(12, 0.0)[:-1]  # of decay 0 the last is that of its step, whose rate depends on how many there are
+    mean = every[0]
+    for number, now in enumerate([*every, weights(12, 0.0)[-1]]):
+        mean = mean + max(1 - 0.5, 9 / (number + 9)) * (now - mean)
+    torch.testing.assert_close(weights(12, 0.5)[-1], mean, rtol=1e-5, atol=1e-7)
+    assert not torch.equal(weights(12, 0.5)[-1], weights(12, 0.0)[-1])
+
+
 class Stopping(Watcher):
     """Ends a stage at a step, and lets the next one go on from there."""
 
