@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from fasthebb.buffer import Buffer
 from fasthebb.diagnostics import duplicates
+from fasthebb.kernels import quick
 from fasthebb.layers import Attachable, Units
 from fasthebb.ops import reciprocal
 from fasthebb.rules.base import Rule
 from fasthebb.summary import Row
-from fasthebb.update import Call, Say, Sums, accumulate, delta, said
+from fasthebb.update import Call, Say, Sums, accumulate, delta
 
 
 @dataclass(eq=False)
@@ -43,11 +44,12 @@ class Layer:
     update: Tensor | None = None
     broken: Tensor | None = None
     active: bool = True
-    say: Say = said
+    say: Say = quick
 
     def __post_init__(self) -> None:
         try:
-            self.state = self.rule.init_state(self.units.shape[:2])
+            with torch.inference_mode(False):
+                self.state = {name: value.clone() for name, value in self.rule.init_state(self.units.shape[:2]).items()}
         except ValueError as error:
             raise ValueError(f"{self.name!r} cannot learn by this rule: {error}") from None
 
@@ -81,7 +83,9 @@ class Layer:
         self.update = norm / abs(scale) if scale else norm
         broken = sums.broken != 0
         broken |= norm.isfinite().logical_not() & ~broken.any()  # finite on every rank, but not their sum: all of them
-        self.broken = broken if self.broken is None else self.broken | broken
+        if self.broken is None or self.broken.device != broken.device:
+            self.broken = torch.zeros_like(broken)
+        self.broken |= broken
         self.dead = (reciprocal(sums.norm) == 0).sum()
         return broken
 
@@ -98,13 +102,19 @@ class Layer:
         return f"The update is not finite {where}in layer {self.name!r}: {cause}"
 
     def remember(self, sums: Sums, broken: Tensor) -> None:
-        """Move the rule's memory on by one step, unless the step was broken [] or an entry would not be finite."""
+        """Move the rule's memory on by one step, unless the step was broken [] or an entry would not be finite.
+
+        In place, so that a step captured in a CUDA graph begins where the last one ended.
+        """
         stats = {name: value.clone() for name, value in sums.stats.items()}
         memory = self.rule.next_state(self.state, stats, sums.count.clone())
-        self.state = {
-            name: torch.where(broken.to(value.device) | ~value.isfinite(), self.state[name], value)
-            for name, value in memory.items()
-        }
+        for name, value in memory.items():
+            held = self.state[name]
+            held.copy_(torch.where(broken.to(value.device) | ~value.isfinite(), held, value))
+
+    def memory(self) -> dict[str, Tensor]:
+        """A copy of what the rule remembers."""
+        return {name: value.clone() for name, value in self.state.items()}
 
     def row(self, *, compare: bool = False) -> Row:
         """The layer's row of the summary; its units are compared with each other only if asked."""
@@ -155,7 +165,7 @@ def restore(layers: Sequence[Layer], memories: Mapping[str, Mapping[str, Tensor]
             )
     for layer in layers:
         memory = memories[layer.name]
-        layer.state = {name: memory[name].to(value.device) for name, value in layer.state.items()}
+        layer.state = {name: memory[name].to(value.device, copy=True) for name, value in layer.state.items()}
 
 
 def _plain(device: str) -> contextlib.AbstractContextManager[Any]:

@@ -23,6 +23,7 @@ from fasthebb.ops import columns, gram, rows
 
 BLOCK = 32  # units per block of the causal form: fewer waste less below the diagonal, more make fuller products
 LEAST = 8  # units per block where there are few samples
+CUDA_BLOCK = 256  # on a GPU, whose small products cost a launch each
 
 
 class Decay:
@@ -115,7 +116,7 @@ class LowerGram(Decay):
 
     def factored(self, fan_in: int, samples: int) -> bool:
         """Whether the causal form costs less than the dense one over a batch of `samples` rows, and no more memory."""
-        units, block = self.a.shape[2], _block(samples)
+        units, block = self.a.shape[2], _block(samples, self.a.device)
         return samples < units and 4 * samples * fan_in + 2 * block * (samples + fan_in) < units * (samples + fan_in)
 
     def subtract(self, out: Tensor, w: Tensor) -> None:
@@ -133,7 +134,7 @@ class LowerGram(Decay):
         # residual [G, M, K] is what the units before this block leave of the input; starting from 0 gives −decay·w.
         columns_a = columns(self.a)
         columns_b = columns_a if self.b is self.a else columns(self.b)
-        size = _block(residual.shape[1])
+        size = _block(residual.shape[1], residual.device)
         for a, b, out_g, rest, w_g in zip(columns_a, columns_b, out, residual, w):
             blocks = (t.split(size) for t in (a, b, out_g, w_g))
             for inside, a_k, b_k, out_k, w_k in zip(_diagonal(a, b, size), *blocks):
@@ -159,8 +160,10 @@ class Sum(Decay):
             part.subtract(out, w)
 
 
-def _block(samples: int) -> int:
+def _block(samples: int, device: torch.device) -> int:
     # Units per block: about as many as samples, so that the product inside a block does not cost more than the others.
+    if device.type == "cuda":
+        return CUDA_BLOCK
     return min(BLOCK, max(LEAST, 1 << (max(samples, 1) - 1).bit_length()))
 
 

@@ -149,7 +149,7 @@ class Hebbian:
     def state_dict(self) -> dict[str, Any]:
         """What rules remember, for checkpoints between steps; weights are the model's."""
         self.check()
-        return {"steps": self.steps, "layers": {layer.name: dict(layer.state) for layer in self._layers}}
+        return {"steps": self.steps, "layers": {layer.name: layer.memory() for layer in self._layers}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -171,7 +171,8 @@ class Hebbian:
         """
         complaints = [layer.complaint() for layer in self._ordered()]
         for layer in self._layers:
-            layer.broken = None
+            if layer.broken is not None:
+                layer.broken.zero_()  # in place: a captured step writes there
         for complaint in filter(None, complaints):
             raise FloatingPointError(complaint)
 

@@ -18,7 +18,10 @@ from test_compile import RULES as DEFAULTS
 from torch import Tensor, nn
 
 import fasthebb
+from fasthebb.data import ImageSet, Loader
 from fasthebb.models import UnitNorm
+from fasthebb.training.captured import Captured
+from fasthebb.training.loop import device_of
 
 CUDA = torch.device("cuda")
 PAPER = ("HPCA", "SoftWTA")  # whose bf16 updates must point where they would in fp64
@@ -196,11 +199,64 @@ def test_kernels_that_the_compiler_makes(name: str) -> None:
 
 
 def test_processes_of_a_study_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fasthebb.training.loop import device_of
-
     count = torch.cuda.device_count()
     for name, value in (("RANK", count), ("LOCAL_RANK", count), ("WORLD_SIZE", count + 1)):
         monkeypatch.setenv(name, str(value))
     assert device_of("auto", shared=True) == torch.device("cuda", 0)
     with pytest.raises(ValueError, match="cannot be used here"):
         device_of("auto")
+
+
+def weights_after(*, capture: bool, order: str = "joint", rule: str = "HPCA") -> tuple[dict[str, Tensor], int]:
+    """What pre-training makes of a net, whose last batch of an epoch is smaller, and how many steps it counted."""
+    model = net().double()
+    hebb = attached(model, rule)
+    pixels = torch.randint(0, 256, (72, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    loader = Loader(ImageSet(pixels, torch.zeros(72, dtype=torch.int64)), 16, std=[0.3] * 3, device=CUDA)
+    doubled = Doubled(loader)
+    optimizer = torch.optim.SGD(hebb.parameters(), lr=0.01)
+    history = fasthebb.pretrain(model, hebb, doubled, optimizer, epochs=3, order=order, capture=capture)
+    assert len(history) == (3 if order == "joint" else 6)
+    return model.state_dict(), hebb.steps
+
+
+class Doubled:
+    """A loader's batches in float64."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return ((x.double(), labels) for x, labels in self._loader)
+
+
+@pytest.mark.parametrize("rule", ["HPCA", "SoftWTA", "BCM"])
+@pytest.mark.parametrize("order", ["joint", "layerwise"])
+def test_captured_pretraining_is_pretraining(order: str, rule: str) -> None:
+    (got, steps), (want, same) = (weights_after(capture=one, order=order, rule=rule) for one in (True, False))
+    assert steps == same == (15 if order == "joint" else 30)
+    for (key, a), b in zip(got.items(), want.values(), strict=True):
+        assert error(a.double(), b.double()) <= 1e-8, key
+
+
+def test_a_captured_step_remembers_what_was_not_finite() -> None:
+    model = net()
+    hebb = attached(model, "HPCA")
+
+    def step(x: Tensor) -> None:
+        with torch.no_grad():
+            model(x)
+        hebb.write_grad()
+
+    captured = Captured(step, lambda: None)
+    for seed in range(6):
+        captured(images(seed))
+    hebb.check()
+    captured(images().fill_(torch.nan))
+    for seed in range(3):
+        captured(images(seed))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        hebb.check()

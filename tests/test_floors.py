@@ -13,7 +13,7 @@ FLOORS = [
     {"files", "console", "ops", "decay", "diagnostics", "environment", "memory", "tables"},
     {"layers", "activation", "competition", "conscience", "response", "finish"},
     {"rules"},
-    {"update"},
+    {"update", "kernels"},
     {"distributed"},
     {"matching", "summary", "buffer", "attached"},
     {"hebbian"},

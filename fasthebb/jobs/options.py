@@ -121,6 +121,7 @@ class PretrainOptions(RankOptions, ImageOptions):
         device: cpu, cuda, or auto.
         precision: fp32, or products in tf32 (GPUs) or bf16: faster on machines with instructions for them.
         compile: let torch.compile take what rules make of responses; its first steps are slow.
+        capture: on a GPU, replay each step as one CUDA graph.
         out: the run folder.
         resume: go on with the run in that folder; start anew if there is none.
         checkpoint_steps: steps between checkpoints.
@@ -145,6 +146,7 @@ class PretrainOptions(RankOptions, ImageOptions):
     device: str = "auto"
     precision: Precision = "fp32"
     compile: bool = False
+    capture: bool = False
     out: Path = Path("runs/pretrain")
     resume: bool = False
     checkpoint_steps: int = 200

@@ -19,7 +19,7 @@ from fasthebb.options import plain
 from fasthebb.training import checkpoint
 from fasthebb.training.loop import device_of, place
 from fasthebb.training.norms import batch_norms
-from fasthebb.training.pretrain import pretrain
+from fasthebb.training.pretrain import check_capture, pretrain
 from fasthebb.training.run import RunFolder, finished
 from fasthebb.training.sync_norms import synchronised
 
@@ -36,6 +36,8 @@ def run(options: PretrainOptions, console: Console) -> Path:
     if options.forward == "auto":
         options = replace(options, forward=forward_of(rules))
     device = device_of(options.device)
+    if options.capture:
+        check_capture(device, keeps=options.cache_activations)
     defaults = plain(PretrainOptions())  # what older folders do not name was so
     with RunFolder(options.out, plain(options), resume=options.resume, console=console, defaults=defaults) as folder:
         if finished(folder.path):
@@ -78,6 +80,7 @@ def run(options: PretrainOptions, console: Console) -> Path:
                 order=options.order,
                 max_steps=options.max_steps,
                 activations=folder.path / "activations" if options.cache_activations else None,
+                capture=options.capture,
                 watcher=folder.watcher(net.plain(), options.checkpoint_steps, tensorboard=options.tensorboard),
             )
         folder.finish(model, net.plain())

@@ -15,6 +15,7 @@ from fasthebb.distributed import TRAFFIC, from_first, world_size
 from fasthebb.hebbian import Hebbian
 from fasthebb.models import call_order
 from fasthebb.training.activations import Activations, ImageNumbers
+from fasthebb.training.captured import Captured
 from fasthebb.training.forward import Forward, Tail, modules_before
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
 
@@ -31,6 +32,7 @@ def pretrain(
     order: Order = "joint",
     max_steps: int | None = None,
     activations: Path | None = None,
+    capture: bool = False,
     watcher: Watcher | None = None,
 ) -> History:
     """Train the attached layers of a model on images alone.
@@ -50,6 +52,7 @@ def pretrain(
         max_steps: end after so many steps (of each layer, with "layerwise").
         activations: with "layerwise", a folder in which to keep what enters the layer that learns, computed once for
             all its epochs; the files are removed at the end. Results are the same to rounding.
+        capture: on a GPU, replay each step as one CUDA graph; the optimizer must be one for which torch can do so.
         watcher: what looks on and writes checkpoints.
 
     Returns:
@@ -59,7 +62,7 @@ def pretrain(
 
     Raises:
         ValueError: an unknown order, nothing to train on; with `activations`, an order, a loader or a model that they
-            cannot be kept for.
+            cannot be kept for; `capture` without a GPU, of several ranks, or with `activations`.
         FloatingPointError: an update is not finite; the layer is named.
     """
     if order not in ("joint", "layerwise"):
@@ -72,6 +75,8 @@ def pretrain(
     if activations is not None and world_size() > 1:
         raise ValueError(f"{world_size()} ranks keep no activations on disk: leave --cache-activations out")
     device = next(model.parameters()).device
+    if capture:
+        check_capture(device, keeps=activations is not None)
     watcher = watcher or Watcher()
     kept = None if activations is None else Activations(activations, model, loader, watcher.steps)
     sample = next(iter(loader))[0][:2].to(device)
@@ -81,12 +86,22 @@ def pretrain(
     TRAFFIC.take(1)  # what was before is not of this stage
     counted = 0  # steps since the last record
 
+    def update(x: Tensor) -> None:
+        phases.forward(x)
+        hebb.write_grad()
+        optimizer.step()
+
+    def replayed() -> None:
+        hebb.steps += 1
+
+    captured = Captured(update, replayed)
+
     def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float]:  # noqa: ARG001
         nonlocal counted
         counted += 1
-        phases.forward(plan.place(number)[0], x)
-        hebb.write_grad()
-        optimizer.step()
+        phase = plan.place(number)[0]
+        phases.enter(phase)
+        captured(x.to(device), of=phase) if capture else update(x)
         return {}
 
     def after_epoch(number: int) -> dict[str, float]:  # noqa: ARG001
@@ -113,6 +128,20 @@ def pretrain(
     return progress.history
 
 
+def check_capture(device: torch.device, *, keeps: bool) -> None:
+    """See whether steps can be captured; keeps: whether activations are kept on disk.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if device.type != "cuda":
+        raise ValueError(f"--capture is for a GPU, and this is {device.type}: leave it out")
+    if world_size() > 1:
+        raise ValueError(f"--capture is for one process, and there are {world_size()}: leave it out")
+    if keeps:
+        raise ValueError("--capture and --cache-activations exclude each other: leave one out")
+
+
 class _Phases:
     # What learns in which phase, and from which forward: all layers in the one phase of joint order, else one in each.
 
@@ -125,13 +154,16 @@ class _Phases:
         self._exits = contextlib.ExitStack()
         self._now: int | None = None
 
-    def forward(self, phase: int, x: Tensor) -> None:
-        """Show x to what learns in a phase: images, or which images where the activations of a phase are kept."""
+    def enter(self, phase: int) -> None:
+        """Begin a phase, if it is not under way."""
         if phase != self._now:
             self._exits.close()
             from_first(list(self._model.buffers()))  # what is in eval mode from now on is the same everywhere
             self._forward = self._joint() if not self.layers else self._layerwise(self.layers[phase])
             self._now = phase
+
+    def forward(self, x: Tensor) -> None:
+        """Show x to what learns in the phase: images, or which images where the activations of a phase are kept."""
         self._forward(x)
 
     def close(self) -> None:

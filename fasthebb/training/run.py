@@ -37,8 +37,8 @@ from fasthebb.training.stop import Interrupted, Stop
 from fasthebb.training.watch import RunWatcher
 
 FREE = frozenset((  # may differ on resume; that the images are the same is checked by themselves
-    "out", "resume", "device", "checkpoint_steps", "cache_dir", "data_dir", "download", "max_bad", "tensorboard",
-    "expected", "rank_timeout",
+    "out", "resume", "device", "capture", "checkpoint_steps", "cache_dir", "data_dir", "download", "max_bad",
+    "tensorboard", "expected", "rank_timeout",
 ))  # fmt: skip
 PAUSE = 0.5  # seconds until one that waits for the owner of a folder looks again
 PATIENCE = 4 * 3600.0  # seconds until it gives up; the owner may be decoding a large data set

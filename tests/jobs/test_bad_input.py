@@ -110,6 +110,7 @@ FAILURES = {
     "head": (("--head", "fc"), "head 'fc': the model has no such layer; its Linear and Conv layers are 0, 4, 8"),
     "head's kind": (("--head", "2"), "head '2': the model has no such layer"),
     "units": (("--rule", "KWTA", "--rule.k", "7"), "'0' cannot learn by this rule: KWTA(k=7): the layer has 6 units"),
+    "capture": (("--capture", "--device", "cpu"), "--capture is for a GPU, and this is cpu: leave it out"),
     "device": (("--device", "cuda:99"), "device 'cuda:99' cannot be used here"),
     "no device": (("--device", "abacus"), "device 'abacus' cannot be used here"),
     "NaN": (("--model", "tiny:nan_net"), "not finite in layer '1'"),
