@@ -19,6 +19,7 @@ from fasthebb.hebbian import attach
 from fasthebb.jobs.layer_rules import forward_of
 from fasthebb.models import build, head_name, vae, vae_loss
 from fasthebb.rules import HPCA, Rule, SoftWTA
+from fasthebb.training.captured import PLAIN
 from fasthebb.training.forward import Forward
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -27,6 +28,7 @@ FORWARDS = {"hpca": "relu", "swta": "unit_norm_relu"}
 LR = 1e-3
 CLASSES = {"sixlayer": 10}  # of other nets 1000
 SIX = "sixlayer"
+CAPTURED = [f"{name}/channels_last" for name in ("floor", "sgd", *RULES)]  # on a GPU
 
 
 def noise(batch_size: int, image_size: int = 32, *, device: str = "cpu", format: str = "contiguous") -> Tensor:
@@ -55,7 +57,8 @@ def all_steps(
 ) -> dict[str, Step]:
     """Every step to interleave, by "name/memory format"; the published scheme unfolds and so has one format only.
 
-    The VAE's is one of the six-layer net. Nets that the published scheme does not know are timed without it.
+    The VAE's is one of the six-layer net. Nets that the published scheme does not know are timed without it. On a GPU
+    some are also there captured.
     """
     steps: dict[str, Step] = {}
     for format in FORMATS:
@@ -69,7 +72,19 @@ def all_steps(
     images = noise(batch_size, image_size, device=device)
     for name in RULES:
         steps[f"published_{name}/contiguous"] = published_step(name, images, net=net, width=width)
+    if images.is_cuda:
+        steps |= {key.replace("/", " captured/"): captured(steps[key]) for key in CAPTURED if key in steps}
     return steps
+
+
+def captured(step: Step) -> Step:
+    """The same step as one CUDA graph, replayed: without what it costs to tell the GPU of each kernel."""
+    for _ in range(PLAIN):
+        step()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 class Seen(NamedTuple):
