@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def shares(
-    y: Any, unit: Any, patch: Any, post: Any, sums: Any, rows: Any, units: Any, norms: Any, inverse: Any, tiny: Any,
+def shares(  # type: ignore[no-untyped-def]
+    y, unit, patch, post, sums, rows, units, norms, inverse, tiny,
     squared: tl.constexpr, turns: tl.constexpr, tile: tl.constexpr, width: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """Each program goes through some tiles of rows, and leaves its sums in a row of its own.
 
     No atomics, so that the same batch gives the same bits.

@@ -125,6 +125,8 @@ class Bench:
             reset_peak()
             records = measure(path)
             atomic_write(done, json.dumps([asdict(r) for r in records], indent=1) + "\n")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()  # other processes may share the GPU
         self.folder.begun = True
         return records
 
