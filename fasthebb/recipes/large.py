@@ -41,12 +41,18 @@ def large_tiny_imagenet() -> StudyOptions:
 
 def _large(base: StudyOptions, name: str, few: list[str], more: dict[str, int], *, vae_epochs: int) -> StudyOptions:
     """A recipe made large: few, the budgets of what needs many views of an image, and more, with their seeds."""
-    seen = {"budgets": [*few, *more], "budget_seeds": more}
     three = {"budgets": [*few, *more], "budget_seeds": dict.fromkeys([*few, *more], 3)}
     plain = {"probe_depths": [], **three}
     own: dict[str, dict[str, Any]] = {
         "wide": {**WIDE, "title": "SoftHebb wide"},
-        "moved": {**WIDE, "title": "SoftHebb wide, moved", "shifts": 3, **STUDENT, "finetune_steps": STEPS, **seen},
+        "moved": {
+            **WIDE,
+            "title": "SoftHebb wide, moved",
+            "shifts": 3,
+            **STUDENT,
+            "finetune_steps": STEPS,
+            "budgets": few,
+        },
         "scratch": SIX,
         "longer": {"is": "scratch", "title": f"scratch, {STEPS} steps", **SIX, "finetune_steps": STEPS, **three},
         "vae": {**SIX, "lr": 1e-3, "epochs": vae_epochs, "finetune": True, "probe_depths": []},
