@@ -28,7 +28,7 @@ from fasthebb.update import said
 
 MOST = 4096  # units: a row of them is in registers
 TILE = 4096  # responses that a program works on at a time
-PROGRAMS = 1024  # about as many at most; each leaves a row of sums
+PROGRAMS = 4096  # about as many at most; each leaves a row of sums
 
 
 def quick(
