@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -68,6 +69,18 @@ def test_in_the_interpreter() -> None:
     code = "import test_kernels; test_kernels.check('cpu'); print('equal')"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "equal\n", done.stderr
+
+
+def test_it_compiles_for_a_gpu_that_is_not_here() -> None:
+    triton = pytest.importorskip("triton")
+    target = pytest.importorskip("triton.backends.compiler").GPUTarget("cuda", 90, 32)
+    kernel = importlib.import_module("fasthebb.kernels.soft").shares
+    types = dict.fromkeys(("y", "unit", "patch", "post", "sums"), "*fp32")
+    types |= dict.fromkeys(("rows", "units", "norms"), "i32") | dict.fromkeys(("inverse", "tiny"), "fp32")
+    for squared, width in ((True, 128), (False, 4096)):
+        fixed = {"squared": squared, "turns": 2, "tile": kernels.TILE // width, "width": width}
+        source = triton.compiler.ASTSource(kernel, types | dict.fromkeys(fixed, "constexpr"), fixed)
+        assert "shares" in triton.compile(source, target=target).asm["ptx"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

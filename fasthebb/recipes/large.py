@@ -44,6 +44,7 @@ def _large(base: StudyOptions, name: str, few: list[str], more: dict[str, int], 
     three = {"budgets": [*few, *more], "budget_seeds": dict.fromkeys([*few, *more], 3)}
     plain = {"probe_depths": [], **three}
     own: dict[str, dict[str, Any]] = {
+        "softhebb": base.own["softhebb"],
         "wide": {**WIDE, "title": "SoftHebb wide"},
         "moved": {
             **WIDE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from fasthebb.study.tuning import HOW, choice_table
 from fasthebb.study.verdict import headline, shown
 from fasthebb.tables import markdown
 from fasthebb.training.run import read_config
+
+LONGEST = 60  # letters of a picture's options in its file name
 
 
 def publish_study(folder: Path, path: Path, note: str | None = None) -> None:
@@ -141,7 +144,11 @@ def _effects(groups: Mapping[str, Sequence[Effect]], path: Path) -> list[str]:
 
 
 def _beside(path: Path, group: str) -> Path:
-    return path.with_name(f"{path.name}-effect-{re.sub('[^a-z0-9]+', '-', group)}.svg")
+    # Of many options the first ones, and what tells them from others that begin so: names of files have an end.
+    slug = re.sub("[^a-z0-9]+", "-", group)
+    if len(slug) > LONGEST:
+        slug = f"{slug[:LONGEST].rstrip('-')}-{hashlib.sha256(group.encode()).hexdigest()[:6]}"
+    return path.with_name(f"{path.name}-effect-{slug}.svg")
 
 
 def _picture(path: Path, svg: str) -> None:

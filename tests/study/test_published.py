@@ -11,6 +11,7 @@ from tiny import NET, fails, snapshot
 
 from fasthebb.cli import main
 from fasthebb.evaluation.results import Record, load, summarise
+from fasthebb.study import published
 from fasthebb.study.expected import Expected
 
 ONE = Expected(method="HPCA probe", depth=1, low=10.0, high=90.0, published=63.4, source="A paper", differs="One step.")
@@ -60,6 +61,14 @@ def test_the_largest_budget_and_all_seeds_count() -> None:
     assert (row.labels, row.n, row.top1.mean) == (40, 2, 42.0)
     assert ONE.verdict([]) == "not measured"
     assert ONE.verdict(summarise([replace(RECORD, top1=None)])) == "not measured"
+
+
+def test_names_of_pictures_have_an_end() -> None:
+    many = ", ".join(f"option {number}" for number in range(40))
+    names = [published._beside(Path("page"), group).name for group in (many, f"{many}, one more", "rescale, renew")]
+    assert names[2] == "page-effect-rescale-renew.svg"
+    assert len(set(names)) == 3
+    assert max(map(len, names)) < 100
 
 
 def test_an_empty_interval() -> None:
