@@ -106,6 +106,8 @@ class Layer:
 
         In place, so that a step captured in a CUDA graph begins where the last one ended.
         """
+        if not self.state:
+            return
         stats = {name: value.clone() for name, value in sums.stats.items()}
         memory = self.rule.next_state(self.state, stats, sums.count.clone())
         for name, value in memory.items():

@@ -56,7 +56,7 @@ def gram(a: Tensor, b: Tensor) -> Tensor:
 
 def reciprocal(t: Tensor) -> Tensor:
     """1/t, and 0 where t is 0 or too small for a finite reciprocal: the convention 0/0 = 0."""
-    return torch.where(t.abs() > torch.finfo(t.dtype).tiny, t, torch.inf).reciprocal()
+    return torch.nan_to_num(t.reciprocal(), nan=torch.nan, posinf=0.0, neginf=0.0)
 
 
 def slide(mean: Tensor, sums: Tensor, count: Tensor, rate: float) -> Tensor:

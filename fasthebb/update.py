@@ -133,7 +133,7 @@ def delta(sums: Sums, w: Tensor, finish: Finish | None, out: Tensor, scale: floa
         if sums.decays:
             out_k.addcmul_(decay[:, block] * inverse[:, block], w[:, block], value=-scale)
         norms.append(_norm(out_k))
-    return _norm(torch.stack(norms))
+    return norms[0] if len(norms) == 1 else _norm(torch.stack(norms))
 
 
 def _norm(t: Tensor) -> Tensor:

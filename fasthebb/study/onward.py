@@ -23,4 +23,4 @@ class OnwardOptions:
     student_width: float = 1.0
     fixmatch_steps: int = 0
     fixmatch_ratio: int = 7
-    fixmatch_lr: float = 0.03
+    fixmatch_lr: float = 1e-3
