@@ -222,3 +222,21 @@ def test_a_signal_reaches_the_rule(part_bytes: int | None, monkeypatch: pytest.M
         ((reward[:, None, None, None] * maps.square()).sum() / 2 / (5 * 16)).backward()
         ((reward[:, None] * model.fc(seen).square()).sum() / 2 / 5).backward()
     assert same({name: -grad for name, grad in got.items()}, written(model))
+
+
+def test_what_a_rule_remembers_moves_on_in_place() -> None:
+    """So a step captured in a CUDA graph goes on from the last one; what was saved before stays as it was."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(4, 3, bias=False)
+    hebb = fasthebb.attach(layer, fasthebb.Covariance(0.3))
+    held = hebb._layers[0].state["mean"]
+    saved = hebb.state_dict()["layers"][""]["mean"]
+    layer(torch.randn(5, 4))
+    hebb.write_grad()
+    assert hebb._layers[0].state["mean"] is held
+    assert held.any()
+    assert not saved.any()
+    hebb.load_state_dict({"steps": 0, "layers": {"": {"mean": saved}}})
+    layer(torch.randn(5, 4))
+    hebb.write_grad()
+    assert not saved.any()
