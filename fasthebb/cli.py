@@ -17,11 +17,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from fasthebb import __version__
-from fasthebb.console import GRACE, Console, OtherRank, launched
+from fasthebb.console import GRACE, Console, OtherRank, launched, no_output
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 GROUPS = ("pretrain", "finetune", "evaluate")  # commands whose ranks work on one batch; those of a study share cells
@@ -156,7 +155,7 @@ def _run(given: list[str], console: Console, *, debug: bool, as_document: bool) 
             if given[0] in GROUPS:
                 around.enter_context(joined(getattr(options, "rank_timeout", None)))
             if as_document:
-                around.enter_context(_no_output())
+                around.enter_context(no_output())
             found = function(options, console)
         if as_document and not rank:
             sys.stdout.write(as_json(found, options) + "\n")
@@ -208,13 +207,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _no_output() -> Iterator[None]:
-    # What is meant for people goes nowhere, so that stdout holds one document.
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield
 
 
 def _recipe(given: list[str], kind: type[Any]) -> Any:

@@ -6,6 +6,7 @@ that a command that draws nothing starts at once.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -222,3 +223,10 @@ def _clock(seconds: float) -> str:
 def _write_line(stream: Any, text: str) -> None:
     stream.write(text + "\n")
     stream.flush()
+
+
+@contextlib.contextmanager
+def no_output() -> Iterator[None]:
+    """Let what is printed for people go nowhere, so that stdout holds one document."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+        yield

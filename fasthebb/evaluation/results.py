@@ -222,12 +222,7 @@ def _summary(cell: Sequence[Record], *, qualified: bool) -> Summary:
             else f" + probe (depth {first.depth})"
         )
     return Summary(
-        dataset=first.dataset,
-        method=first.method,
-        rule=first.rule,
-        depth=first.depth,
-        labels=first.labels,
-        fraction=first.fraction,
+        **{field: getattr(first, field) for field in ("dataset", "method", "rule", "depth", "labels", "fraction")},
         name=name,
         n=sum(_finite(record.top1) is not None for record in cell),
         top1=interval(record.top1 for record in cell),
