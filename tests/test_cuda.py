@@ -1,6 +1,6 @@
 """On a GPU: every rule × every layer against the CPU in float64, narrow formats, no waiting, graphs, compiled kernels.
 
-Skipped where there is no GPU. `FASTHEBB_FIGURES` names a JSON file to which the figures seen are added.
+Skipped where there is no GPU. `FASTHEBB_FIGURES` names a file to which the figures seen are added, as lines of JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ pytestmark = [
 
 
 def note(kind: str, name: str, value: float) -> None:
-    """Add a figure to the file that collects them, if one is named: a line of JSON each."""
+    """Add a figure to the file that collects them, if one is named."""
     if "FASTHEBB_FIGURES" in os.environ:
         with Path(os.environ["FASTHEBB_FIGURES"]).open("a") as file:
             file.write(json.dumps({"kind": kind, "name": name, "value": value}) + "\n")
@@ -118,14 +118,16 @@ def test_bf16_updates_point_the_same_way(name: str) -> None:
     pairs = zip(updates(name, torch.bfloat16), updates(name, double=True), strict=True)
     cosine = min(float(torch.cosine_similarity(a.flatten(), b.flatten(), dim=0)) for a, b in pairs)
     note("bf16 cosine", name, cosine)
-    assert cosine >= (0.999 if name in PAPER else 0)
+    assert cosine >= (0.999 if name in PAPER else 0.85)
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_tf32_convolutions_are_close(name: str) -> None:
     torch.backends.cudnn.allow_tf32 = True
     pairs = zip(updates(name), updates(name, double=True), strict=True)
-    note("fp32 with tf32 convolutions, error", name, max(error(a, b) for a, b in pairs))
+    found = max(error(a, b) for a, b in pairs)
+    note("fp32 with tf32 convolutions, error", name, found)
+    assert found <= 1e-3
 
 
 def stepping(name: str, *, compiled: bool = False, double: bool = False) -> tuple[nn.Module, Callable[[Tensor], None]]:

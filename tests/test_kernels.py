@@ -88,6 +88,20 @@ def test_on_a_gpu() -> None:
     check("cuda")
 
 
+def test_where_triton_fails_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object, **more: object) -> None:
+        raise RuntimeError("Failed to find C compiler.")
+
+    pytest.importorskip("triton")
+    monkeypatch.setattr(kernels, "soft_shares", fails)
+    monkeypatch.setattr(kernels.torch, "zeros", lambda size, device: torch.ones(size))
+    kernels.available.cache_clear()
+    with pytest.warns(UserWarning, match=r"PyTorch's operators, since Triton fails here \(Failed to find C compiler"):
+        assert not kernels.available()
+    assert not kernels.available()  # said once
+    kernels.available.cache_clear()
+
+
 def test_it_is_for_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*args: object, **more: object) -> None:
         raise AssertionError

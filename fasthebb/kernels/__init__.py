@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Mapping
 from functools import cache
 
@@ -71,8 +72,17 @@ def soft_shares(
 
 @cache
 def available() -> bool:
-    """Whether Triton is here."""
-    return importlib.util.find_spec("triton") is not None
+    """Whether Triton is here and its kernel runs: it needs a C compiler, and a GPU that is not too old."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        y, unit, patch = (torch.zeros(size, device="cuda") for size in ((1, 1, 1, 2), (2,), (1, 1, 1, 1)))
+        soft_shares(y.mT, unit, patch, 1.0, squared=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        warnings.warn(f"SoftWTA takes PyTorch's operators, since Triton fails here ({reason})", stacklevel=2)
+        return False
+    return True
 
 
 def _fits(rule: Rule, y: Tensor) -> bool:
