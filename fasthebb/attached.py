@@ -61,7 +61,7 @@ class Layer:
     def listen(self, sums: Sums, x: Tensor, out: Tensor, signal: Tensor | None) -> None:
         """Add one call with input x and output out, as the layer saw them, to its sums."""
         x, out = self.units.batched(x), self.units.batched(out)
-        call = Call(self.units, x, out, self.weight.detach(), self.module.bias, signal)
+        call = Call(self.units, x, out, self.weight.detach(), self.module.bias, signal, _products(out))
         with torch.no_grad(), _plain(out.device.type):
             accumulate(sums, self.rule, call, self.state, self.say)
         self.calls += 1
@@ -174,6 +174,13 @@ def _plain(device: str) -> contextlib.AbstractContextManager[Any]:
     # Without autocast, where there is any.
     available = torch.amp.is_autocast_available(device)
     return torch.autocast(device, enabled=False) if available else contextlib.nullcontext()
+
+
+def _products(out: Tensor) -> torch.dtype | None:
+    # bfloat16 where autocast made a layer's output so; sums of float16 would overflow.
+    device = out.device.type
+    automatic = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return out.dtype if automatic and out.dtype == torch.bfloat16 else None
 
 
 def _shapes(memory: Mapping[str, Tensor]) -> dict[str, list[int]]:

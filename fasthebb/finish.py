@@ -46,7 +46,7 @@ def tangent(dw: Tensor, w: Tensor) -> Tensor:
 
 def max_abs(dw: Tensor, w: Tensor) -> Tensor:  # noqa: ARG001
     """dw/max|dw| over the whole layer: the largest change of one weight is the learning rate."""
-    return dw.mul_(reciprocal(dw.abs().amax()))
+    return dw.mul_(reciprocal(torch.maximum(dw.amax(), dw.amin().neg())))  # without a copy of dw
 
 
 @dataclass(frozen=True)

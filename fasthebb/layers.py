@@ -72,9 +72,15 @@ class LinearPatches:
         """The inputs as [1, M, K]."""
         return self.x.flatten(0, 1).unsqueeze(0)
 
-    def correlate(self, post: Tensor, out: Tensor, beta: float) -> None:
-        """out ← beta·out + postᵀX, for post [N, 1, C, L] and out [1, C, K]."""
-        torch.baddbmm(out, rows(post).mT, self.dense(), beta=beta, out=out)
+    def correlate(self, post: Tensor, out: Tensor, beta: float, products: torch.dtype | None = None) -> None:
+        """out ← beta·out + postᵀX, for post [N, 1, C, L] and out [1, C, K].
+
+        products: the number format of the factors, out's if None.
+        """
+        if products is None:
+            torch.baddbmm(out, rows(post).mT, self.dense(), beta=beta, out=out)
+        else:
+            _take(torch.bmm(rows(post).to(products).mT, self.dense().to(products)), out, beta)
 
 
 def _three(t: Tensor) -> Tensor:
@@ -177,21 +183,31 @@ class ConvPatches:
     def project(self, w: Tensor) -> Tensor:
         return self.units.view(self._convolve(self.x, self.units.fold(w), self.units.shape[0]))
 
-    def correlate(self, post: Tensor, out: Tensor, beta: float) -> None:
-        """out ← beta·out + postᵀX, for post [N, G, C, L], out [G, C, K] and beta 0 or 1."""
+    def correlate(self, post: Tensor, out: Tensor, beta: float, products: torch.dtype | None = None) -> None:
+        """out ← beta·out + postᵀX, for post [N, G, C, L] and out [G, C, K].
+
+        products: the number format of the factors, out's if None.
+        """
         module = self.units.module
+        post, x, like = post.reshape(self.out_shape), self.x, self.like
+        if products is not None:
+            post, x, like = post.to(products), x.to(products), torch.empty_like(like, dtype=products)
         dw = torch.ops.aten.convolution_backward(
-            post.reshape(self.out_shape), self.x, self.like, None,
+            post, x, like, None,
             module.stride, self.padding, module.dilation, self.units.transposed, self.output_padding, module.groups,
             (False, True, False),
         )[1]  # fmt: skip
-        out.add_(self.units.weight(dw)) if beta else out.copy_(self.units.weight(dw))
+        _take(self.units.weight(dw), out, beta)
 
     def _convolve(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
         m = self.units.module
         return torch.convolution(
             x, weight, None, m.stride, self.padding, m.dilation, self.units.transposed, self.output_padding, groups
         )
+
+
+def _take(sums: Tensor, out: Tensor, beta: float) -> None:
+    out.add_(sums.to(out.dtype)) if beta else out.copy_(sums)
 
 
 Units = LinearUnits | ConvUnits

@@ -52,7 +52,10 @@ class Sums:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a layer: batched input x and output out, its weight w [G, C, K], and a bias to take off."""
+    """One call of a layer: batched input x and output out, its weight w [G, C, K], and a bias to take off.
+
+    products: the number format in which posts and inputs are multiplied, that of the sums if None.
+    """
 
     units: Units
     x: Tensor
@@ -60,6 +63,7 @@ class Call:
     weight: Tensor
     bias: Tensor | None = None
     signal: Tensor | None = None
+    products: torch.dtype | None = None
 
 
 def said(
@@ -98,7 +102,7 @@ def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor], 
             sums.fresh = False
             continue
         if terms.post is not None:
-            patches.correlate(terms.post, sums.numerator, beta)
+            patches.correlate(terms.post, sums.numerator, beta, call.products)
             sums.fresh = False
         whole = out.shape[0] == call.out.shape[0]
         for piece in _pieces(terms.decay):
@@ -124,8 +128,8 @@ def delta(sums: Sums, w: Tensor, finish: Finish | None, out: Tensor, scale: floa
     inverse = reciprocal(sums.norm).unsqueeze(-1)
     decay = sums.decay.unsqueeze(-1)
     if finish is not None:
-        dw = (sums.numerator * inverse).addcmul_(decay * inverse, w, value=-1)
-        torch.mul(finish(dw, w), scale, out=out)
+        torch.mul(sums.numerator, inverse, out=out).addcmul_(decay * inverse, w, value=-1)
+        torch.mul(finish(out, w), scale, out=out)
         return _norm(out)
     norms = []
     for block in _unit_blocks(w):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+from typing import Any
 
 import pytest
 import torch
 from cases import LAYERS, error, learned, make
 from nets import RULES, grads, images, net, same, written
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fasthebb
 
@@ -63,6 +66,60 @@ def test_autocast_is_close(rule: fasthebb.Rule, width: int) -> None:
     for name in want:
         assert got[name].dtype == torch.float32
         assert cosine(got[name], want[name]) >= 0.999
+
+
+class Products(TorchDispatchMode):
+    """The number formats in which inputs are correlated with posts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.formats: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in (torch.ops.aten.convolution_backward, torch.ops.aten.bmm, torch.ops.aten.baddbmm):
+            self.formats.add(args[1].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("autocast", "format"),
+    [(torch.bfloat16, torch.bfloat16), (torch.float16, torch.float32), (None, torch.float32)],  # float16 overflows
+)
+def test_rules_multiply_as_autocast_says(autocast: torch.dtype | None, format: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Flatten(), nn.Linear(4 * 36, 5, bias=False))
+    hebb, seen = fasthebb.attach(model, fasthebb.Hebb()), Products()
+    with torch.no_grad(), torch.autocast("cpu", autocast, enabled=autocast is not None), seen:
+        model(torch.randn(8, 3, 8, 8))
+        model(torch.randn(8, 3, 8, 8))  # added to the sums of the first
+    assert seen.formats == {format}
+    hebb.write_grad()
+    assert all(value.dtype == torch.float32 for value in written(model).values())
+
+
+@pytest.mark.parametrize("case", GEOMETRIES, ids=lambda case: case.name)
+def test_products_in_bfloat16_are_those_of_rounded_factors(case: object) -> None:
+    layer, x = make(case)
+    layer, x = layer.float(), x.float()
+    with torch.no_grad():
+        y = layer(x).bfloat16()  # what a rule sees under autocast
+    rule = fasthebb.Hebb()
+    hebb = fasthebb.attach(layer, rule)
+    handle = layer.register_forward_hook(lambda module, args, out: y, prepend=True)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        layer(x)
+    handle.remove()
+    hebb.write_grad()
+    got = layer.weight.grad
+    hebb.detach()
+    exact, rounded = copy.deepcopy(layer).double(), x.bfloat16().double()
+    hebb = fasthebb.attach(exact, rule)
+    handle = exact.register_forward_hook(lambda module, args, out: y.double(), prepend=True)
+    with torch.no_grad():
+        exact(rounded)
+    handle.remove()
+    hebb.write_grad()
+    assert error(got.double(), exact.weight.grad) <= 2**-8  # each product's sum is rounded once
 
 
 @pytest.mark.parametrize("write", [torch.inference_mode, contextlib.nullcontext])

@@ -46,7 +46,7 @@ def hebbian(bench: Bench) -> list[Record]:
     net = net_of(bench)
 
     def train(path: Path) -> list[Record]:
-        model = bench.fresh(net, "fp32")
+        model = bench.fresh(net)
         with torch.no_grad():
             for layer in set(trainable_layers(model)) - {net.head}:
                 model.get_submodule(layer).weight.mul_(bench.options.initial_scale)  # type: ignore[operator]

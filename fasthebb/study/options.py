@@ -76,7 +76,7 @@ class StudyOptions(ReadOutOptions, OnwardOptions, ImageOptions):
         own: by method, options that differ for it; a variant has a name of its own, says what it is, and its title.
         budgets: label budgets, fractions of the training images (0.1 or 10%) or counts (500).
         seeds: one repetition each; a seed decides initial weights, labels and the order of images.
-        budget_seeds: by budget, how many of the seeds measure it, the first ones; all by default.
+        budget_seeds: by budget, how many seeds measure it, the first ones (all, if there are fewer); all by default.
         classes: take the images of the first so many classes alone.
         rules: by name, the rules that methods may name; one may differ by layer: rules by pattern of layer names.
         rates: by name, learning rates of pre-training; 0.06 for simclr, lr for the rest.
@@ -114,7 +114,7 @@ class StudyOptions(ReadOutOptions, OnwardOptions, ImageOptions):
         ensembles: by name, methods whose probes' scores are averaged, at the depth that each chooses.
         expected: accuracies measured elsewhere, shown beside those measured here.
         device: cpu, cuda, or auto.
-        precision: fp32, tf32, or bf16 for features and backpropagation in bfloat16; rules learn in fp32 then.
+        precision: fp32, or products in tf32 (GPUs) or bf16: faster on machines with instructions for them.
         out: the study's folder.
         resume: go on with the study in that folder; start anew if there is none.
         checkpoint_steps: steps between checkpoints.

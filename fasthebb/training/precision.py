@@ -1,6 +1,6 @@
 """Number formats of products: float32, TensorFloat-32 or bfloat16, with weights, sums and losses in float32.
 
-In bfloat16 rules look at responses of that format, but add up in float32.
+In bfloat16 rules look at responses of that format and multiply posts by inputs in it, but add up in float32.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class _Autocast:
 def calculate_in(model: AnyModule, precision: Precision) -> AnyModule:
     """Let every forward of a model calculate in a number format from now on; what it returns is float32.
 
-    With "bf16" convolutions and matrix products run under autocast, backward too: some times faster on GPUs and on CPUs
-    with instructions for it (AMX), and of no use on others; relative errors of 1e-2 are usual. "tf32" switches, for the
-    whole process, all float32 products on GPUs with instructions for it to TensorFloat-32, those of rules too: relative
-    errors of 1e-3. "fp32" leaves PyTorch's switches as they are.
+    With "bf16" convolutions and matrix products run under autocast, backward and those of rules too: some times faster
+    on GPUs and on CPUs with instructions for it (AMX), and of no use on others; relative errors of 1e-2 are usual.
+    "tf32" switches, for the whole process, all float32 products on GPUs with instructions for it to TensorFloat-32,
+    those of rules too: relative errors of 1e-3. "fp32" leaves PyTorch's switches as they are.
     """
     if precision == "tf32":
         torch.set_float32_matmul_precision("high")

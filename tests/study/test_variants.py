@@ -188,7 +188,8 @@ def test_a_study_of_an_older_version_is_resumed(
 
 def test_budgets_of_some_seeds_and_of_a_method(tmp_path: Path) -> None:
     config = {
-        "methods": ["random", "scratch"], "own": {"scratch": {"budgets": ["20"]}}, "budgets": ["10", "20"],
+        "methods": ["random", "scratch"], "budgets": ["10", "20"],
+        "own": {"scratch": {"budgets": ["20"]}, "random": {"budget_seeds": {"10": 3, "20": 1}}},
         "budget_seeds": {"20": 1}, "seeds": [0, 1], "both_twins": False, "classes": 5, "finetune_steps": 2,
         "validation": 0.0,
     }  # fmt: skip
@@ -204,7 +205,7 @@ def test_budgets_of_some_seeds_and_of_a_method(tmp_path: Path) -> None:
     ("wrong", "said"),
     [
         ({"budget_seeds": {"30": 1}}, "budget '30'"),
-        ({"budget_seeds": {"10": 3}}, "give 1 to 2"),
+        ({"budget_seeds": {"10": 0}}, "give 1 or more"),
         ({"own": {"random": {"budget_seeds": {"20": 1}}}}, "budget '20'"),
     ],
 )
