@@ -212,17 +212,17 @@ def _terminable() -> Iterator[None]:
 def _recipe(given: list[str], kind: type[Any]) -> Any:
     # A study's recipe: the values that its options start from.
     from fasthebb.options import Usage, read_words, values_of
-    from fasthebb.recipes import RECIPES
+    from fasthebb.recipes import RECIPES, at_budgets
 
     if given[0] != "study":
         return None
     words, config = read_words(given[1:], kind)
-    named = [config.get("recipe"), *values_of("--recipe", words)][-1]
+    named, budgets = ([config.get(name), *values_of(f"--{name}", words)][-1] for name in ("recipe", "budgets"))
     if named is None:
         return None
     if named not in RECIPES:
         raise Usage(_unknown("recipe", str(named), RECIPES))
-    return RECIPES[named]()
+    return at_budgets(RECIPES[named](), budgets)
 
 
 def _help() -> str:

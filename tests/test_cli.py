@@ -252,6 +252,16 @@ def test_a_recipe_of_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert (found["epochs"], found["finetune_steps"]) == (recipe.epochs, recipe.finetune_steps)
 
 
+def test_a_recipe_at_other_budgets(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    recipe = ["study", "--recipe", "few_labels_cifar10", "--print-config"]
+    (tmp_path / "x.yaml").write_text("budgets: [10%]\n")
+    for given in (["--budgets", "10%"], ["--config", str(tmp_path / "x.yaml")]):
+        assert main([*recipe, *given]) == 0
+        found = yaml.safe_load(capsys.readouterr().out)
+        assert (found["budgets"], found["budget_seeds"], found["tune_at"]) == (["10%"], {"10%": 3}, ["10%"])
+        assert found["own"]["random"]["budgets"] == ["10%"]
+
+
 def test_evaluate_leaves_labels_open() -> None:
     found = options("--run", "x", "--knn", kind=EvaluateOptions)
     assert (found.labels, found.balanced, found.seed, found.knn, found.probe) == (None, None, None, True, False)

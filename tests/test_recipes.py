@@ -10,7 +10,7 @@ from fasthebb.finish import Chain, NormRate, max_abs
 from fasthebb.jobs.net import spot_of
 from fasthebb.models import build, head_name, trainable_layers
 from fasthebb.options import plain
-from fasthebb.recipes import RECIPES
+from fasthebb.recipes import RECIPES, at_budgets
 from fasthebb.rules import SoftHebb
 from fasthebb.study.options import title_of
 
@@ -24,6 +24,26 @@ def test_a_recipe_is_named_after_itself(name: str) -> None:
     assert options.recipe == name
     assert options.out.name == name
     assert plain(options) == plain(RECIPES[name]()), "nothing is drawn by chance"
+
+
+@pytest.mark.parametrize("budgets", [["1%"], '["100%", "30"]', ["1%", "2%", "5%", "10%", "25%", "100%"]])
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_at_other_budgets(name: str, budgets: list[str] | str) -> None:
+    kept = ["100%", "30"] if isinstance(budgets, str) else budgets
+    recipe = RECIPES[name]()
+    assert at_budgets(recipe, None) == recipe
+    options = at_budgets(recipe, budgets)
+    assert options.budgets == kept
+    assert options.budget_seeds == {text: n for text, n in recipe.budget_seeds.items() if text in kept}
+    for method, was in recipe.own.items():
+        changed, shared = options.own[method], set(was.get("budgets", [])) & set(kept)
+        assert ("budgets" in changed) == bool(shared)  # else all of the study's
+        assert set(changed.get("budgets", [])) == shared
+        assert set(changed.get("budget_seeds", {})) <= set(kept)
+        assert {k: v for k, v in changed.items() if "budget" not in k} == {
+            k: v for k, v in was.items() if "budget" not in k
+        }
+    assert set(options.tune_at) <= set(kept)
 
 
 def test_every_published_experiment_is_there() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import yaml
 
 from fasthebb.recipes.few_labels import few_labels_cifar10, few_labels_fashion_mnist, few_labels_tiny_imagenet
 from fasthebb.recipes.large import large_cifar10, large_fashion_mnist, large_tiny_imagenet
@@ -27,3 +31,22 @@ RECIPES: dict[str, Callable[[], StudyOptions]] = {
     "transfer_cifar10": transfer_cifar10,
     **PAPER,
 }
+
+
+def at_budgets(options: StudyOptions, budgets: Sequence[str] | str | None) -> StudyOptions:
+    """A recipe's options without what they say of other label budgets, as --budgets or a file gives these, or all."""
+    if budgets is None:
+        return options
+    kept = [str(text) for text in (yaml.safe_load(budgets) if isinstance(budgets, str) else budgets)]
+
+    def narrowed(given: dict[str, Any]) -> dict[str, Any]:
+        changed = dict(given)
+        for name in {"budgets", "tune_at"} & set(given):
+            changed[name] = [text for text in given[name] if text in kept]
+        if "budget_seeds" in given:
+            changed["budget_seeds"] = {text: count for text, count in given["budget_seeds"].items() if text in kept}
+        return {name: value for name, value in changed.items() if name != "budgets" or value}
+
+    own = {name: narrowed(changed) for name, changed in options.own.items()}
+    base = narrowed({"budget_seeds": options.budget_seeds, "tune_at": options.tune_at})
+    return replace(options, budgets=kept, own=own, **base)
