@@ -187,6 +187,8 @@ def test_biases_warn_once() -> None:
     model = nn.Sequential(conv(3, 4, 3, bias=True), nn.Linear(4, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 4))
     model[1].bias.requires_grad_(False)
     assert attach_and_listen(model, {"3": None, "*": Oja()}) == ["No rule trains a bias: those of 0 stay as they are"]
+    said = attach_and_listen(nn.Linear(4, 4), Oja())
+    assert said == ["No rule trains a bias: those of the model itself stay as they are"]
     assert attach_and_listen(tree(), Oja()) == []
 
 
