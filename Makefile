@@ -1,9 +1,9 @@
-# make demo | check | test | test-slow: each sets itself up in .venv first.
+# make demo | check | test | test-slow | weights: each sets itself up in .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo check test test-slow clean
+.PHONY: demo check test test-slow weights clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -33,6 +33,13 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+# The weights of docs/few-labels.md, in runs/weights, from images in DATA_DIR or where they are usually found.
+weights: $(VENV)/.run
+	for name in cifar10 fashion_mnist; do \
+		$(BIN)/fasthebb study --recipe few_labels_$$name --methods softhebb --seeds 0 $(if $(DATA_DIR),--data-dir $(DATA_DIR)) --out runs/weights/$$name-study --resume && \
+		$(BIN)/fasthebb export --half --run runs/weights/$$name-study/cells/pretrain-softhebb-s0 --out runs/weights/$$name || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) runs build .pytest_cache .mypy_cache .ruff_cache .hypothesis
