@@ -26,10 +26,10 @@ def test_a_recipe_is_named_after_itself(name: str) -> None:
     assert plain(options) == plain(RECIPES[name]()), "nothing is drawn by chance"
 
 
-@pytest.mark.parametrize("budgets", [["1%"], '["100%", "30"]', ["1%", "2%", "5%", "10%", "25%", "100%"]])
+@pytest.mark.parametrize("budgets", [["1%"], "1%", '["100%", "30"]', ["1%", "2%", "5%", "10%", "25%", "100%"]])
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_recipe_at_other_budgets(name: str, budgets: list[str] | str) -> None:
-    kept = ["100%", "30"] if isinstance(budgets, str) else budgets
+    kept = {"1%": ["1%"], '["100%", "30"]': ["100%", "30"]}[budgets] if isinstance(budgets, str) else budgets
     recipe = RECIPES[name]()
     assert at_budgets(recipe, None) == recipe
     options = at_budgets(recipe, budgets)

@@ -37,14 +37,15 @@ def at_budgets(options: StudyOptions, budgets: Sequence[str] | str | None) -> St
     """A recipe's options without what they say of other label budgets, as --budgets or a file gives these, or all."""
     if budgets is None:
         return options
-    kept = [str(text) for text in (yaml.safe_load(budgets) if isinstance(budgets, str) else budgets)]
+    given = yaml.safe_load(budgets) if isinstance(budgets, str) else budgets
+    kept = [str(text) for text in (given if isinstance(given, list) else [given])]
 
-    def narrowed(given: dict[str, Any]) -> dict[str, Any]:
-        changed = dict(given)
-        for name in {"budgets", "tune_at"} & set(given):
-            changed[name] = [text for text in given[name] if text in kept]
-        if "budget_seeds" in given:
-            changed["budget_seeds"] = {text: count for text, count in given["budget_seeds"].items() if text in kept}
+    def narrowed(was: dict[str, Any]) -> dict[str, Any]:
+        changed = dict(was)
+        for name in {"budgets", "tune_at"} & set(was):
+            changed[name] = [text for text in was[name] if text in kept]
+        if "budget_seeds" in was:
+            changed["budget_seeds"] = {text: count for text, count in was["budget_seeds"].items() if text in kept}
         return {name: value for name, value in changed.items() if name != "budgets" or value}
 
     own = {name: narrowed(changed) for name, changed in options.own.items()}
