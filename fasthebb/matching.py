@@ -74,7 +74,9 @@ def _what_there_is(modules: Mapping[str, nn.Module]) -> str:
 
 
 def _warn(model: nn.Module, matches: list[Match]) -> None:
-    biased = [m.name or "the model itself" for m in matches if m.module.bias is not None and m.module.bias.requires_grad]
+    biased = [
+        m.name or "the model itself" for m in matches if m.module.bias is not None and m.module.bias.requires_grad
+    ]
     if biased:
         warnings.warn(f"No rule trains a bias: those of {', '.join(biased)} stay as they are", stacklevel=5)
     owners: dict[int, list[str]] = {}
