@@ -37,6 +37,7 @@ test-slow: $(VENV)/.dev
 # The weights of docs/few-labels.md, in runs/weights, from images in DATA_DIR or where they are usually found.
 weights: $(VENV)/.run
 	for name in cifar10 fashion_mnist; do \
+		test -e runs/weights/$$name/model.safetensors && continue; \
 		$(BIN)/fasthebb study --recipe few_labels_$$name --methods softhebb --seeds 0 $(if $(DATA_DIR),--data-dir $(DATA_DIR)) --out runs/weights/$$name-study --resume && \
 		$(BIN)/fasthebb export --half --run runs/weights/$$name-study/cells/pretrain-softhebb-s0 --out runs/weights/$$name || exit 1; \
 	done
