@@ -103,23 +103,18 @@ def test_products_in_bfloat16_are_those_of_rounded_factors(case: object) -> None
     layer, x = layer.float(), x.float()
     with torch.no_grad():
         y = layer(x).bfloat16()  # what a rule sees under autocast
-    rule = fasthebb.Hebb()
-    hebb = fasthebb.attach(layer, rule)
-    handle = layer.register_forward_hook(lambda module, args, out: y, prepend=True)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        layer(x)
-    handle.remove()
-    hebb.write_grad()
-    got = layer.weight.grad
-    hebb.detach()
-    exact, rounded = copy.deepcopy(layer).double(), x.bfloat16().double()
-    hebb = fasthebb.attach(exact, rule)
-    handle = exact.register_forward_hook(lambda module, args, out: y.double(), prepend=True)
-    with torch.no_grad():
-        exact(rounded)
-    handle.remove()
-    hebb.write_grad()
-    assert error(got.double(), exact.weight.grad) <= 2**-8  # each product's sum is rounded once
+
+    def update(layer: nn.Module, x: Tensor, y: Tensor, *, autocast: bool) -> Tensor:
+        hebb = fasthebb.attach(layer, fasthebb.Hebb())
+        layer.register_forward_hook(lambda module, args, out: y, prepend=True)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            layer(x)
+        hebb.write_grad()
+        return written(layer)["weight"].double()
+
+    got = update(copy.deepcopy(layer), x, y, autocast=True)
+    want = update(layer.double(), x.bfloat16().double(), y.double(), autocast=False)
+    assert error(got, want) <= 2**-8  # each product's sum is rounded once
 
 
 @pytest.mark.parametrize("write", [torch.inference_mode, contextlib.nullcontext])

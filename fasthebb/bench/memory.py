@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from collections import OrderedDict
@@ -30,6 +31,7 @@ from fasthebb.models.blocks import one_of
 METHODS = ("sgd", *RULES)
 NETS = ("vgg16.features", "vgg19.features", "blocks4", "blocks8", "blocks16", "blocks32")
 BATCH = 8
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # of glibc: else it keeps some 10 MB of what was freed, now and then
 SIDE = 224
 UNITS = 64  # of each of the equal blocks
 
@@ -92,7 +94,7 @@ def peak_in_subprocess(
     """
     arguments = [net, method, str(batch_size), str(image_size), device]
     command = [sys.executable, "-m", "fasthebb.bench.memory", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **ALLOCATOR})
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise RuntimeError(f"measuring {net} {method} failed: {lines[-1]}")

@@ -69,12 +69,9 @@ def test_memory_against_depth(tmp_path: Path) -> None:
     found: Mapping[str, Any] = report["nets"]
     assert set(found) == {"blocks4", "blocks20", "vgg11.features"}
     if found["blocks4"]["sgd"]["method"] == "VmHWM":
-        grown = {
-            method: found["blocks20"][method]["bytes"] - found["blocks4"][method]["bytes"] for method in memory.METHODS
-        }
-        assert grown["sgd"] > 1.5 * found["blocks4"]["sgd"]["bytes"]
-        for method in ("hpca", "swta"):  # the allocator's pages come and go by some 10 MB
-            assert grown[method] < 0.25 * grown["sgd"]
+        assert found["blocks20"]["sgd"]["bytes"] > 2.5 * found["blocks4"]["sgd"]["bytes"]
+        for method in ("hpca", "swta"):
+            assert found["blocks20"][method]["bytes"] < 1.2 * found["blocks4"][method]["bytes"]
 
 
 def test_growth_against_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
