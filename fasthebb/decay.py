@@ -7,23 +7,26 @@
     LowerGram(a, b)   lower(aᵀb) W            dense C²(M + K), or causal over blocks k of units at 4MCK:
                                               out_k = a_kᵀS + lower(a_kᵀb_k) W_k ;  S += b_k W_k
 
+Factors narrower than the sums, as in bfloat16, are multiplied as they are, but in the causal form.
 Both factored forms keep an [M, K] matrix, so they also need M < C. `correlate` merges them with the correlation of a
 dense layer: aᵀX − decay·W = aᵀR with R = X − what the units up to here explain. lower() includes the diagonal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fasthebb.ops import columns, gram, rows
+from fasthebb.ops import add_product, columns, gram, rows, wide
 
 BLOCK = 32  # units per block of the causal form: fewer waste less below the diagonal, more make fuller products
 LEAST = 8  # units per block where there are few samples
 CUDA_BLOCK = 256  # on a GPU, whose small products cost a launch each
+
+Narrow = Callable[[Tensor], Tensor]
 
 
 class Decay:
@@ -35,6 +38,10 @@ class Decay:
 
     def summed(self) -> Decay:
         """The same operator with the sum over samples carried out, so that parts of a batch add up."""
+        return self
+
+    def rounded(self, narrow: Narrow) -> Decay:  # noqa: ARG002
+        """The same operator with the factors of its matrix products in a narrower format; `narrow` makes one so."""
         return self
 
     def __matmul__(self, w: Tensor) -> Tensor:
@@ -62,8 +69,11 @@ class Matrix(Decay):
 
     m: Tensor
 
+    def rounded(self, narrow: Narrow) -> Decay:
+        return Matrix(narrow(self.m))
+
     def subtract(self, out: Tensor, w: Tensor) -> None:
-        out.baddbmm_(self.m, w, alpha=-1)
+        add_product(out, self.m, w.to(self.m.dtype), alpha=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +82,13 @@ class LowerMatrix(Decay):
 
     m: Tensor
 
+    def rounded(self, narrow: Narrow) -> Decay:
+        return LowerMatrix(narrow(self.m))
+
     def subtract(self, out: Tensor, w: Tensor) -> None:
+        w = w.to(self.m.dtype)
         for start, stop in _blocks(w.shape[1], 4 * BLOCK):
-            out[:, start:stop].baddbmm_(self.m[:, start:stop, :stop], w[:, :stop], alpha=-1)
+            add_product(out[:, start:stop], self.m[:, start:stop, :stop], w[:, :stop], alpha=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +99,10 @@ class Gram(Decay):
     b: Tensor
 
     def summed(self) -> Decay:
-        return Matrix(gram(self.a, self.b))
+        return Matrix(wide(gram(self.a, self.b)))
+
+    def rounded(self, narrow: Narrow) -> Decay:
+        return Gram(narrow(self.a), narrow(self.b))
 
     def factored(self, fan_in: int, samples: int) -> bool:
         """Whether aᵀ(b W) costs less than (aᵀb) W over a batch of `samples` rows, and no more memory."""
@@ -94,14 +111,15 @@ class Gram(Decay):
 
     def subtract(self, out: Tensor, w: Tensor) -> None:
         if self.factored(w.shape[2], _samples(self.a)):
-            out.baddbmm_(rows(self.a).mT, torch.bmm(rows(self.b), w), alpha=-1)
+            add_product(out, rows(self.a).mT, torch.bmm(rows(self.b), w.to(self.b.dtype)), alpha=-1)
         else:
-            self.summed().subtract(out, w)
+            Matrix(gram(self.a, self.b)).subtract(out, w)
 
     def correlate(self, out: Tensor, x: Tensor, w: Tensor, beta: float) -> None:
         """out ← beta·out + aᵀx − decay·w for the inputs x [G, M, K] of a dense layer."""
-        residual = torch.baddbmm(x, rows(self.b), w, alpha=-1)
-        torch.baddbmm(out, rows(self.a).mT, residual, beta=beta, out=out)
+        b = rows(self.b)
+        residual = torch.baddbmm(x.to(b.dtype), b, w.to(b.dtype), alpha=-1)
+        add_product(out, rows(self.a).mT, residual, beta=beta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +130,10 @@ class LowerGram(Decay):
     b: Tensor
 
     def summed(self) -> Decay:
-        return LowerMatrix(gram(self.a, self.b).tril_())
+        return LowerMatrix(wide(gram(self.a, self.b)).tril_())
+
+    def rounded(self, narrow: Narrow) -> Decay:
+        return LowerGram(narrow(self.a), narrow(self.b))
 
     def factored(self, fan_in: int, samples: int) -> bool:
         """Whether the causal form costs less than the dense one over a batch of `samples` rows, and no more memory."""
@@ -124,16 +145,17 @@ class LowerGram(Decay):
             explained = w.new_zeros(w.shape[0], _samples(self.a), w.shape[2])
             self._causal(out, explained, w, beta=1.0)
         else:
-            self.summed().subtract(out, w)
+            LowerMatrix(gram(self.a, self.b).tril_()).subtract(out, w)
 
     def correlate(self, out: Tensor, x: Tensor, w: Tensor, beta: float) -> None:
         """out ← beta·out + aᵀx − decay·w for the inputs x [G, M, K] of a dense layer."""
-        self._causal(out, x.clone(), w, beta)
+        self._causal(out, x.to(w.dtype, copy=True), w, beta)
 
     def _causal(self, out: Tensor, residual: Tensor, w: Tensor, beta: float) -> None:
         # residual [G, M, K] is what the units before this block leave of the input; starting from 0 gives −decay·w.
-        columns_a = columns(self.a)
-        columns_b = columns_a if self.b is self.a else columns(self.b)
+        # Never narrow: it waits for memory, and converting w and out takes longer than narrower products save.
+        columns_a = columns(wide(self.a))
+        columns_b = columns_a if self.b is self.a else columns(wide(self.b))
         size = _block(residual.shape[1], residual.device)
         for a, b, out_g, rest, w_g in zip(columns_a, columns_b, out, residual, w):
             blocks = (t.split(size) for t in (a, b, out_g, w_g))
@@ -148,6 +170,9 @@ class Sum(Decay):
     """A sum of decays; sums of the same summed kind are one."""
 
     parts: tuple[Decay, ...]
+
+    def rounded(self, narrow: Narrow) -> Decay:
+        return Sum(tuple(part.rounded(narrow) for part in self.parts))
 
     def summed(self) -> Decay:
         kinds: dict[type[Decay], Decay] = {}

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fasthebb.ops import rows
+from fasthebb.ops import add_product, rows, take, wide
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
@@ -62,25 +62,19 @@ class LinearPatches:
     x: Tensor
 
     def norm(self) -> Tensor:
-        norm: Tensor = torch.linalg.vector_norm(self.x, dim=-1)
+        norm: Tensor = torch.linalg.vector_norm(wide(self.x), dim=-1)
         return norm[:, None, None, :]
 
     def project(self, w: Tensor) -> Tensor:
-        return torch.matmul(self.x, w[0].T).transpose(1, 2).unsqueeze(1)
+        return torch.matmul(self.x.to(w.dtype), w[0].T).transpose(1, 2).unsqueeze(1)
 
     def dense(self) -> Tensor:
         """The inputs as [1, M, K]."""
         return self.x.flatten(0, 1).unsqueeze(0)
 
-    def correlate(self, post: Tensor, out: Tensor, beta: float, products: torch.dtype | None = None) -> None:
-        """out ← beta·out + postᵀX, for post [N, 1, C, L] and out [1, C, K].
-
-        products: the number format of the factors, out's if None.
-        """
-        if products is None:
-            torch.baddbmm(out, rows(post).mT, self.dense(), beta=beta, out=out)
-        else:
-            _take(torch.bmm(rows(post).to(products).mT, self.dense().to(products)), out, beta)
+    def correlate(self, post: Tensor, out: Tensor, beta: float) -> None:
+        """out [1, C, K] ← beta·out + postᵀX, multiplied in the number format of post [N, 1, C, L]."""
+        add_product(out, rows(post).mT, self.dense().to(post.dtype), beta=beta)
 
 
 def _three(t: Tensor) -> Tensor:
@@ -176,38 +170,29 @@ class ConvPatches:
     def norm(self) -> Tensor:
         groups, kernel = self.units.shape[0], self.units.module.kernel_size
         n, channels, *size = self.x.shape
-        energy = self.x.reshape(n, groups, channels // groups, *size).square().sum(dim=2)  # [N, G, *S]
+        energy = wide(self.x).reshape(n, groups, channels // groups, *size).square().sum(dim=2)  # [N, G, *S]
         box = energy.new_ones(groups, 1, *kernel)
         return self._convolve(energy, box, groups).reshape(n, groups, 1, math.prod(self.out_shape[2:])).sqrt()
 
     def project(self, w: Tensor) -> Tensor:
-        return self.units.view(self._convolve(self.x, self.units.fold(w), self.units.shape[0]))
+        return self.units.view(self._convolve(self.x.to(w.dtype), self.units.fold(w), self.units.shape[0]))
 
-    def correlate(self, post: Tensor, out: Tensor, beta: float, products: torch.dtype | None = None) -> None:
-        """out ← beta·out + postᵀX, for post [N, G, C, L] and out [G, C, K].
-
-        products: the number format of the factors, out's if None.
-        """
-        module = self.units.module
-        post, x, like = post.reshape(self.out_shape), self.x, self.like
-        if products is not None:
-            post, x, like = post.to(products), x.to(products), torch.empty_like(like, dtype=products)
+    def correlate(self, post: Tensor, out: Tensor, beta: float) -> None:
+        """out [G, C, K] ← beta·out + postᵀX, multiplied in the number format of post [N, G, C, L]."""
+        module, format = self.units.module, post.dtype
+        like = self.like if self.like.dtype == format else torch.empty_like(self.like, dtype=format)
         dw = torch.ops.aten.convolution_backward(
-            post, x, like, None,
+            post.reshape(self.out_shape), self.x.to(format), like, None,
             module.stride, self.padding, module.dilation, self.units.transposed, self.output_padding, module.groups,
             (False, True, False),
         )[1]  # fmt: skip
-        _take(self.units.weight(dw), out, beta)
+        take(out, self.units.weight(dw), beta=beta)
 
     def _convolve(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
         m = self.units.module
         return torch.convolution(
             x, weight, None, m.stride, self.padding, m.dilation, self.units.transposed, self.output_padding, groups
         )
-
-
-def _take(sums: Tensor, out: Tensor, beta: float) -> None:
-    out.add_(sums.to(out.dtype)) if beta else out.copy_(sums)
 
 
 Units = LinearUnits | ConvUnits

@@ -54,6 +54,27 @@ def gram(a: Tensor, b: Tensor) -> Tensor:
     return dw.reshape(groups, i, j)
 
 
+def wide(t: Tensor) -> Tensor:
+    """t in the format of sums: float32 at least."""
+    return t.to(torch.promote_types(t.dtype, torch.float32))
+
+
+def add_product(out: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1.0) -> None:
+    """out ← beta·out + alpha·a·b [B, I, J], beta 0 or 1; factors narrower than out are multiplied as they are.
+
+    With beta 0, out may hold anything, as in torch.
+    """
+    if a.dtype == out.dtype:
+        torch.baddbmm(out, a, b, beta=beta, alpha=alpha, out=out)
+    else:
+        take(out, torch.bmm(a, b), beta=beta, alpha=alpha)
+
+
+def take(out: Tensor, t: Tensor, *, beta: float, alpha: float = 1.0) -> None:
+    """out ← beta·out + alpha·t, for beta 0 or 1 and t of any number format; for beta 0, out may hold anything."""
+    out.add_(t, alpha=alpha) if beta else torch.mul(t, alpha, out=out)
+
+
 def reciprocal(t: Tensor) -> Tensor:
     """1/t, and 0 where t is 0 or too small for a finite reciprocal: the convention 0/0 = 0."""
     return torch.nan_to_num(t.reciprocal(), nan=torch.nan, posinf=0.0, neginf=0.0)

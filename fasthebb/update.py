@@ -7,13 +7,14 @@ exact and bounds the memory of a layer.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from fasthebb.decay import Decay, Diagonal, Gram, LowerGram, Sum
+from fasthebb.decay import Decay, Diagonal, Gram, LowerGram, Narrow, Sum
 from fasthebb.finish import Finish
 from fasthebb.layers import LinearPatches, Units
 from fasthebb.ops import count, reciprocal
@@ -54,7 +55,7 @@ class Sums:
 class Call:
     """One call of a layer: batched input x and output out, its weight w [G, C, K], and a bias to take off.
 
-    products: the number format in which posts and inputs are multiplied, that of the sums if None.
+    products: the number format of the factors of its matrix products, that of the sums if None.
     """
 
     units: Units
@@ -79,13 +80,17 @@ Say = Callable[[Rule, Tensor, Tensor, Patches, Mapping[str, Tensor], "Tensor | N
 def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor], say: Say = said) -> None:
     """Add the terms of one call of a layer to its sums; `say` is `said`, or the same compiled."""
     dtype = sums.numerator.dtype
+
+    def narrow(t: Tensor) -> Tensor:
+        return t.to(call.products or dtype)
+
     weight = call.weight.to(dtype)
     w = call.units.weight(weight)
     samples = call.units.view(call.out).shape[3] * call.out.shape[0]
     rest: Decay | None = None
     fits = call.signal is None or call.signal.shape[:1] == call.out.shape[:1]
     for part in parts(call.out) if fits else [slice(None)]:  # a rule that wants a signal complains of the whole
-        x, out = call.x[part].to(dtype), call.out[part]
+        x, out = call.x[part] if call.products else call.x[part].to(dtype), call.out[part]
         patches = call.units.patches(x, out, weight)
         y = call.units.view(out).to(dtype)
         if call.bias is not None:
@@ -97,21 +102,24 @@ def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor], 
         for name, value in (terms.stats or {}).items():
             sums.stats[name].add_(value)
         beta = 0.0 if sums.fresh else 1.0
-        if terms.post is not None and _merges(terms.decay, terms.post, patches, w.shape[2], samples):
-            terms.decay.correlate(sums.numerator, patches.dense(), w, beta)  # type: ignore[union-attr]
+        once: Narrow = functools.cache(narrow)  # what the rule names twice stays one
+        post = None if terms.post is None else once(terms.post)
+        decay = None if terms.decay is None else terms.decay.rounded(once)
+        if post is not None and _merges(decay, post, patches, w.shape[2], samples):
+            decay.correlate(sums.numerator, patches.dense(), w, beta)  # type: ignore[union-attr]
             sums.fresh = False
             continue
-        if terms.post is not None:
-            patches.correlate(terms.post, sums.numerator, beta, call.products)
+        if post is not None:
+            patches.correlate(post, sums.numerator, beta)
             sums.fresh = False
         whole = out.shape[0] == call.out.shape[0]
-        for piece in _pieces(terms.decay):
+        for piece in _pieces(decay):
             if whole or _factored(piece, w.shape[2], samples):
                 _take(sums, piece, w)
             else:
                 rest = piece.summed() if rest is None else (rest + piece.summed()).summed()
     for piece in _pieces(rest):
-        _take(sums, piece, w)
+        _take(sums, piece.rounded(narrow), w)
 
 
 def parts(out: Tensor) -> Iterator[slice]:

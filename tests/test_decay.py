@@ -46,6 +46,39 @@ def test_merged_with_the_correlation(kind: type[Gram] | type[LowerGram], shape: 
     torch.testing.assert_close(out, 2 * want, rtol=1e-11, atol=1e-11)
 
 
+def bfloat16(t: Tensor) -> Tensor:
+    return t.bfloat16()
+
+
+def off(got: Tensor, want: Tensor) -> float:
+    """Relative error of a result in float32."""
+    assert got.dtype == torch.float32
+    return float((got - want).norm() / want.norm()) if want.norm() else float(got.norm())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("fan_in", [1, 700])
+def test_factors_in_bfloat16(shape: tuple[int, ...], fan_in: int) -> None:
+    a, b, w = (bfloat16(t).double() for t in case(shape, fan_in))
+    for kind, matrix in ((Gram, dense(a, b)), (LowerGram, dense(a, b).tril())):
+        wide = kind(a.float(), b.float())
+        for operator in (wide, wide.summed(), wide + Diagonal(torch.zeros(shape[1:3]))):
+            assert off(operator.rounded(bfloat16) @ w.float(), matrix @ w) <= 2**-7
+        assert off(wide.rounded(bfloat16).summed() @ w.float(), matrix @ w) <= 2**-7  # as of a part of a batch
+
+
+@pytest.mark.parametrize("kind", [Gram, LowerGram])
+@pytest.mark.parametrize("format", [torch.float32, torch.bfloat16])  # of the input: an image, or a layer's output
+def test_merged_in_bfloat16(kind: type[Gram] | type[LowerGram], format: torch.dtype) -> None:
+    a, b, w = (bfloat16(t).double() for t in case((3, 1, 300, 1)))
+    x = bfloat16(torch.randn(1, 3, w.shape[2])).double()
+    want = a.squeeze(-1).permute(1, 2, 0) @ x - (dense(a, b).tril() if kind is LowerGram else dense(a, b)) @ w
+    out = torch.full_like(w, torch.nan, dtype=torch.float32)
+    for beta, times in ((0.0, 1), (1.0, 2)):
+        kind(a.float(), b.float()).rounded(bfloat16).correlate(out, x.to(format), w.float(), beta)
+        assert off(out, times * want) <= 2**-7
+
+
 def test_sums() -> None:
     a, b, w = case((2, 2, 5, 4))
     d = torch.randn(2, 5, dtype=torch.float64)

@@ -15,12 +15,13 @@ from fasthebb.data.stream import Stream
 from fasthebb.jobs.options import LoadOptions
 from fasthebb.jobs.setup import load_data
 from fasthebb.models.blocks import one_of
+from fasthebb.training.precision import Precision
 
 TAKES = {  # options that need not be given, and what of them fits
-    "step": {"nets", "rounds", "batch_size"},
+    "step": {"nets", "rounds", "batch_size", "precision"},
     "memory": {"nets", "batch_size"},
     "work": {"rounds"},
-    "rules": {"rules", "rounds", "batch_size"},
+    "rules": {"rules", "rounds", "batch_size", "precision"},
     "epoch": {"rounds", "batch_size"},
     "data": {"rounds", "batch_size"},
     "filters": {"rules"},
@@ -39,6 +40,7 @@ class BenchOptions(LoadOptions):
         rules: of rules and filters, the rules to time or to show; all by default.
         rounds: how many steps of each kind, in turn, the least counts; of epoch, epochs; of data, twenties of steps.
         batch_size: images a step; 64 by default, and of large nets and of memory 8 or 16.
+        precision: of step and rules, the number format of products; fp32 by default.
         width: of step, rules and data, units of every hidden layer, relative to the published net.
         device: cpu or cuda; not of filters.
         naive: of step, also time the naive scheme (a minute).
@@ -54,6 +56,7 @@ class BenchOptions(LoadOptions):
     rules: list[str] = field(default_factory=list)
     rounds: int | None = None
     batch_size: int | None = None
+    precision: Precision | None = None
     width: float = 1.0
     device: str = "cpu"
     naive: bool = True
@@ -75,7 +78,7 @@ class BenchOptions(LoadOptions):
 
     def given(self) -> dict[str, Any]:
         """Those of the options that need not be given that are."""
-        values = {name: getattr(self, name) for name in ("nets", "rules", "rounds", "batch_size")}
+        values = {name: getattr(self, name) for name in ("nets", "rules", "rounds", "batch_size", "precision")}
         return {name: value for name, value in values.items() if value not in (None, [])}
 
 

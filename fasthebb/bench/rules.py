@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fasthebb import rules
 from fasthebb.bench.report import Page, begin, ratios, show_steps
-from fasthebb.bench.steps import FORMATS, SIX, classes, floor, noise, rule_step, sgd
+from fasthebb.bench.steps import FORMATS, SIX, Kind, classes, floor, noise, rule_step, sgd
 from fasthebb.bench.timing import Step, interleaved
 from fasthebb.models.blocks import one_of
+from fasthebb.training.precision import Precision
 
 GOAL = 1.3  # times the supervised step
 FORMAT = "channels_last"  # the faster one of every rule
@@ -43,6 +44,7 @@ def run(
     out: str | Path | None = None,
     batch_size: int = 64,
     width: float = 1.0,
+    precision: Precision = "fp32",
 ) -> dict[str, Any]:
     """Time the named rules' steps, all of them by default, print a table, return all figures.
 
@@ -53,8 +55,9 @@ def run(
     """
     known = every_rule()
     chosen = {one_of("rule", name, known): known[name] for name in names or known}
-    report = begin(rounds=rounds, device=device, batch_size=batch_size, width=width)
-    report["steps"] = ratios(interleaved(_steps(chosen, batch_size, width, device), rounds=rounds))
+    kind: Kind = {"width": width, "precision": precision}
+    report = begin(rounds=rounds, device=device, batch_size=batch_size, **kind)
+    report["steps"] = ratios(interleaved(_steps(chosen, batch_size, device, kind), rounds=rounds))
     page = Page("A step of every rule", "rules", report)
     show_steps(page, f"One step of the six-layer net (batch {batch_size}, width {width:g})", report["steps"])
     slow = [name for name in chosen if report["steps"][f"{name}/{FORMAT}"]["to_sgd"] > GOAL]
@@ -63,13 +66,13 @@ def run(
     return report
 
 
-def _steps(chosen: dict[str, rules.Rule], batch_size: int, width: float, device: str) -> dict[str, Step]:
+def _steps(chosen: dict[str, rules.Rule], batch_size: int, device: str, kind: Kind) -> dict[str, Step]:
     steps: dict[str, Step] = {}
     for format in FORMATS:
         images = noise(batch_size, device=device, format=format)
-        steps[f"floor/{format}"] = floor(images, width=width)
-        steps[f"sgd/{format}"] = sgd(images, width=width)
+        steps[f"floor/{format}"] = floor(images, **kind)
+        steps[f"sgd/{format}"] = sgd(images, **kind)
     images, given = noise(batch_size, device=device, format=FORMAT), signals(batch_size, device)
     for name, rule in chosen.items():
-        steps[f"{name}/{FORMAT}"] = rule_step(rule, images, width=width, signal=given.get(name))
+        steps[f"{name}/{FORMAT}"] = rule_step(rule, images, **kind, signal=given.get(name))
     return steps

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 
 from fasthebb.bench.report import Page, begin, fastest, ratios, show_steps, three
-from fasthebb.bench.steps import RULES, SIX, all_steps, naive_step, naive_times, net_for, noise
+from fasthebb.bench.steps import RULES, SIX, Kind, all_steps, naive_step, naive_times, net_for, noise
 from fasthebb.bench.timing import interleaved, timed
+from fasthebb.training.precision import Precision
 
 IMAGENET = 1_281_167  # training images of ImageNet-1k
 EPOCHS = 20
@@ -36,16 +37,18 @@ def run(
     out: str | Path | None = None,
     batch_size: int | None = None,
     width: float = 1.0,
+    precision: Precision = "fp32",
 ) -> dict[str, Any]:
     """Time every method's step on each net, print tables, return all figures.
 
     The result is JSON-ready, in seconds: "hardware", "settings", and "nets" by name: "batch_size", "image_size",
     "steps" (by "name/memory format": minimum, all rounds, ratios to the fastest floor and the fastest SGD), "imagenet"
     and "naive". `out` names a file for it; a Markdown page is written beside it. batch_size: of every net; its own by
-    default. `naive=False` leaves out the naive scheme (minutes); `width` scales the nets.
+    default. `naive=False` leaves out the naive scheme (minutes), and so does bfloat16; `width` scales the nets.
     Raises ValueError for fewer than one round, an unknown net or a device that is not there.
     """
-    report = begin(nets=list(nets), rounds=rounds, device=device, batch_size=batch_size, width=width)
+    kind: Kind = {"width": width, "precision": precision}
+    report = begin(nets=list(nets), rounds=rounds, device=device, batch_size=batch_size, **kind)
     for net in nets:  # a mistake is told before anything is timed
         with torch.device("meta"):
             net_for(torch.empty(1, 3, *2 * [SIZES.get(net, OTHERS).side]), net=net, width=width)
@@ -56,11 +59,11 @@ def run(
         size = size if batch_size is None else size._replace(batch=batch_size)
         found: dict[str, Any] = {"batch_size": size.batch, "image_size": size.side}
         report["nets"][net] = found
-        steps = all_steps(net=net, batch_size=size.batch, image_size=size.side, width=width, device=device)
+        steps = all_steps(net=net, batch_size=size.batch, image_size=size.side, device=device, **kind)
         found["steps"] = ratios(interleaved(steps, rounds=rounds))
         del steps  # and the activations that floors hold
         found["imagenet"] = _imagenet(found["steps"], size.batch)
-        if naive:
+        if naive and precision != "bf16":
             found["naive"] = _naive(net, size, found["steps"], width, device)
         _show(page, net, found)
         page.write(out)  # after each net, so that nothing is lost

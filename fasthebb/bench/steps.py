@@ -7,13 +7,14 @@ what they show. Shapes: images [N, 3, H, W].
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fasthebb.bench import naive, published
+from fasthebb.bench.calls import layers_of, seen, weight_gradient
 from fasthebb.bench.timing import Step
 from fasthebb.hebbian import attach
 from fasthebb.jobs.layer_rules import forward_of
@@ -21,6 +22,7 @@ from fasthebb.models import build, head_name, vae, vae_loss
 from fasthebb.rules import HPCA, Rule, SoftWTA
 from fasthebb.training.captured import PLAIN
 from fasthebb.training.forward import Forward
+from fasthebb.training.precision import Precision, calculate_in
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 RULES: Mapping[str, Rule] = {"hpca": HPCA(), "swta": SoftWTA()}
@@ -31,6 +33,13 @@ SIX = "sixlayer"
 CAPTURED = [f"{name}/channels_last" for name in ("floor", "sgd", *RULES)]  # on a GPU
 
 
+class Kind(TypedDict):
+    """What all steps of a table share."""
+
+    width: float
+    precision: Precision
+
+
 def noise(batch_size: int, image_size: int = 32, *, device: str = "cpu", format: str = "contiguous") -> Tensor:
     """Images [N, 3, H, W] of unit normal noise, the same every time."""
     generator = torch.Generator().manual_seed(0)
@@ -39,12 +48,19 @@ def noise(batch_size: int, image_size: int = 32, *, device: str = "cpu", format:
 
 
 def net_for(
-    images: Tensor, *, net: str = SIX, width: float = 1.0, forward: str = "relu", twin: str = "hebbian"
+    images: Tensor,
+    *,
+    net: str = SIX,
+    width: float = 1.0,
+    precision: Precision = "fp32",
+    forward: str = "relu",
+    twin: str = "hebbian",
 ) -> nn.Module:
     """The net called `net` for `images`, on their device, in their memory format, in training mode."""
     torch.manual_seed(0)
     model = build(net, classes=classes(net), image_size=images.shape[-1], width=width, forward=forward, twin=twin)
-    return model.to(images.device, memory_format=_format_of(images))  # type: ignore[call-overload, no-any-return]
+    model.to(images.device, memory_format=_format_of(images))  # type: ignore[call-overload]
+    return calculate_in(model, precision)
 
 
 def classes(net: str) -> int:
@@ -53,24 +69,31 @@ def classes(net: str) -> int:
 
 
 def all_steps(
-    *, net: str = SIX, batch_size: int = 64, image_size: int = 32, width: float = 1.0, device: str = "cpu"
+    *,
+    net: str = SIX,
+    batch_size: int = 64,
+    image_size: int = 32,
+    width: float = 1.0,
+    precision: Precision = "fp32",
+    device: str = "cpu",
 ) -> dict[str, Step]:
     """Every step to interleave, by "name/memory format"; the published scheme unfolds and so has one format only.
 
-    The VAE's is one of the six-layer net. Nets that the published scheme does not know are timed without it. On a GPU
-    some are also there captured.
+    The VAE's is one of the six-layer net. Nets that the published scheme does not know are timed without it, and so is
+    everything in bfloat16. On a GPU some are also there captured.
     """
     steps: dict[str, Step] = {}
+    kind: Kind = {"width": width, "precision": precision}
     for format in FORMATS:
         images = noise(batch_size, image_size, device=device, format=format)
-        steps[f"floor/{format}"] = floor(images, net=net, width=width)
-        steps[f"sgd/{format}"] = sgd(images, net=net, width=width)
+        steps[f"floor/{format}"] = floor(images, net=net, **kind)
+        steps[f"sgd/{format}"] = sgd(images, net=net, **kind)
         if net == SIX:
-            steps[f"vae/{format}"] = vae_step(images, width=width)
+            steps[f"vae/{format}"] = vae_step(images, **kind)
         for name, rule in RULES.items():
-            steps[f"{name}/{format}"] = rule_step(rule, images, net=net, width=width)
+            steps[f"{name}/{format}"] = rule_step(rule, images, net=net, **kind)
     images = noise(batch_size, image_size, device=device)
-    for name in RULES:
+    for name in RULES if precision != "bf16" else ():
         steps[f"published_{name}/contiguous"] = published_step(name, images, net=net, width=width)
     if images.is_cuda:
         steps |= {key.replace("/", " captured/"): captured(steps[key]) for key in CAPTURED if key in steps}
@@ -87,35 +110,14 @@ def captured(step: Step) -> Step:
     return graph.replay
 
 
-class Seen(NamedTuple):
-    """A layer, what it was called on, and what it returned."""
-
-    layer: nn.Conv2d | nn.Linear
-    x: Tensor
-    y: Tensor
-
-
-def seen(model: nn.Module, images: Tensor) -> dict[str, Seen]:
-    """Every Conv2d and Linear of a model by name, in the order of calls, as a forward of images passes it."""
-    found: dict[str, Seen] = {}
-    hooks = [
-        layer.register_forward_hook(lambda m, args, y, name=name: found.update({name: Seen(m, args[0], y)}))
-        for name, layer in _layers(model).items()
-    ]
-    with torch.no_grad():
-        model(images)
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
-def floor(images: Tensor, *, net: str = SIX, width: float = 1.0) -> Step:
+def floor(images: Tensor, *, net: str = SIX, width: float = 1.0, precision: Precision = "fp32") -> Step:
     """Nothing but each layer's forward and the hidden layers' weight gradients, on inputs made beforehand."""
-    model = net_for(images, net=net, width=width)
-    head, layers = head_name(model), seen(model, images)
+    model = net_for(images, net=net, width=width, precision=precision)
+    head = head_name(model)
+    layers = {name: call._replace(x=call.x.to(call.y.dtype)) for name, call in seen(model, images).items()}
 
     def step() -> None:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
             for name, (layer, x, y) in layers.items():
                 layer(x)
                 if name != head:
@@ -124,15 +126,17 @@ def floor(images: Tensor, *, net: str = SIX, width: float = 1.0) -> Step:
     return step
 
 
-def sgd(images: Tensor, *, net: str = SIX, width: float = 1.0) -> Step:
+def sgd(images: Tensor, *, net: str = SIX, width: float = 1.0, precision: Precision = "fp32") -> Step:
     """The supervised step of the backprop twin: forward, cross-entropy, backward, SGD without momentum."""
-    return supervised(net_for(images, net=net, width=width, twin="backprop"), images, classes(net))
+    model = net_for(images, net=net, width=width, precision=precision, twin="backprop")
+    return supervised(model, images, classes(net))
 
 
-def vae_step(images: Tensor, *, width: float = 1.0) -> Step:
+def vae_step(images: Tensor, *, width: float = 1.0, precision: Precision = "fp32") -> Step:
     """The variational auto-encoder's step: forward, loss, backward, SGD without momentum."""
     torch.manual_seed(0)
     net = vae(width=width).to(images.device, memory_format=_format_of(images))  # type: ignore[call-overload]
+    calculate_in(net, precision)
     optimizer = torch.optim.SGD(net.parameters(), lr=LR)
 
     def step() -> None:
@@ -143,12 +147,20 @@ def vae_step(images: Tensor, *, width: float = 1.0) -> Step:
     return step
 
 
-def rule_step(rule: Rule, images: Tensor, *, net: str = SIX, width: float = 1.0, signal: Tensor | None = None) -> Step:
+def rule_step(
+    rule: Rule,
+    images: Tensor,
+    *,
+    net: str = SIX,
+    width: float = 1.0,
+    precision: Precision = "fp32",
+    signal: Tensor | None = None,
+) -> Step:
     """A step of `fasthebb.pretrain`, all layers but the head, then plain SGD; signal [N] if the rule needs one.
 
     The forward is the one that the training commands choose for the rule.
     """
-    model = net_for(images, net=net, width=width, forward=forward_of(rule))
+    model = net_for(images, net=net, width=width, precision=precision, forward=forward_of(rule))
     return attached(model, images, {head_name(model): None, "*": rule}, signal)
 
 
@@ -203,7 +215,7 @@ def attached(model: nn.Module, images: Tensor, rules: Mapping[str, Rule | None],
 
 def _by_update(images: Tensor, update: published.Update, forward: str, net: str, width: float) -> Step:
     model = net_for(images, net=net, width=width, forward=forward)
-    hidden = {name: layer for name, layer in _layers(model).items() if name != head_name(model)}
+    hidden = {name: layer for name, layer in layers_of(model).items() if name != head_name(model)}
     published.listening(hidden, update)
     optimizer = torch.optim.SGD([layer.weight for layer in hidden.values()], lr=LR)
 
@@ -213,21 +225,6 @@ def _by_update(images: Tensor, update: published.Update, forward: str, net: str,
         optimizer.step()
 
     return step
-
-
-def _layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    return {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-
-
-def weight_gradient(layer: nn.Module, x: Tensor, grad: Tensor) -> Tensor:
-    """postᵀX of one layer, by the product that its backward pass would use."""
-    if isinstance(layer, nn.Linear):
-        return grad.T @ x
-    assert isinstance(layer, nn.Conv2d)
-    geometry = (layer.stride, layer.padding, layer.dilation, False, (0, 0), layer.groups)
-    wanted = (False, True, False)
-    gradient: Tensor = torch.ops.aten.convolution_backward(grad, x, layer.weight, None, *geometry, wanted)[1]
-    return gradient
 
 
 def _format_of(images: Tensor) -> torch.memory_format:

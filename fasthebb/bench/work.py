@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fasthebb.bench.calls import weight_gradient
 from fasthebb.bench.report import Page, begin, three
-from fasthebb.bench.steps import RULES, weight_gradient
+from fasthebb.bench.steps import RULES
 from fasthebb.bench.timing import Step, interleaved
 from fasthebb.decay import LowerGram
 from fasthebb.hebbian import attach

@@ -44,7 +44,7 @@ def test_a_step_moves_every_hidden_layer(name: str, monkeypatch: pytest.MonkeyPa
 
 def test_ratios_of_named_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "rules.json"
-    small = ("--rounds", "1", "--batch-size", "4", "--width", "0.05", "--out", str(out))
+    small = ("--rounds", "1", "--batch-size", "4", "--width", "0.05", "--precision", "bf16", "--out", str(out))
     assert main(["bench", "rules", "--rules", "Oja,KWTA", *small]) == 0
     report = json.loads(out.read_text())
     timed = report["steps"]
@@ -54,7 +54,7 @@ def test_ratios_of_named_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str
     }  # fmt: skip
     sgd = min(timed[f"sgd/{format}"]["seconds"] for format in formats)
     assert timed["Oja/channels_last"]["to_sgd"] == timed["Oja/channels_last"]["seconds"] / sgd
-    assert report["settings"] == {"rounds": 1, "device": "cpu", "batch_size": 4, "width": 0.05}
+    assert report["settings"] == {"rounds": 1, "device": "cpu", "batch_size": 4, "width": 0.05, "precision": "bf16"}
     said = capsys.readouterr().out
     assert "Hardware" in said
     slow = [name for name in ("Oja", "KWTA") if timed[f"{name}/channels_last"]["to_sgd"] > rules.GOAL]

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fasthebb.bench.memory import peak_in_subprocess, step_of
 from fasthebb.bench.run import run
 from fasthebb.bench.steps import all_steps
 from fasthebb.bench.timing import interleaved
 from fasthebb.environment import hardware
+
+
+class Formats(TorchDispatchMode):
+    """The number formats of convolutions and their weight gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in (torch.ops.aten.convolution, torch.ops.aten.convolution_backward):
+            self.seen.add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
 
 
 def test_rounds_run_every_step_in_turn() -> None:
@@ -40,6 +55,15 @@ def test_all_steps_run_and_train() -> None:
     }  # fmt: skip
     for step in steps.values():
         step()
+
+
+def test_all_steps_in_bfloat16() -> None:
+    steps = all_steps(batch_size=4, width=0.05, precision="bf16")
+    assert {name.partition("/")[0] for name in steps} == {"floor", "sgd", "vae", "hpca", "swta"}
+    for name, step in steps.items():
+        with Formats() as formats:
+            step()
+        assert torch.bfloat16 in formats.seen, name  # norms of patches are in float32
 
 
 def test_run_reports_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
