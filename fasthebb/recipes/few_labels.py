@@ -66,12 +66,23 @@ def few_labels_cifar10() -> StudyOptions:
 
 
 def few_labels_fashion_mnist() -> StudyOptions:
-    """Fashion-MNIST at 1 to 100 % of the labels, as `few_labels_cifar10`."""
+    """Fashion-MNIST at 1 to 100 % of the labels, as `few_labels_cifar10`, but read out at 3 × 3 cells.
+
+    Its things stand upright in the middle, and where a feature is tells more: on 5000 training images outside the label
+    budget, 3 × 3 cells were a point better at 600 to 3000 labels than 2 × 2. All labels are read out at 2 × 2 alone,
+    which 3 × 3 cells would make five times as dear.
+    """
+    base = few_labels_cifar10()
+    fine = {"budgets": [*base.own["teaching"]["budgets"], "10%", "25%"], "budget_seeds": {"10%": 3, "25%": 1}}
+    coarse = {**base.own["softhebb"], "is": "softhebb", "title": "SoftHebb, 2 × 2 cells", "pool": 2}
     return replace(
-        few_labels_cifar10(),
+        base,
         recipe="few_labels_fashion_mnist",
         data="fashion-mnist",
         image_size=28,
+        methods=["softhebb", "coarse", *base.methods[1:]],
+        own={**base.own, "softhebb": {**base.own["softhebb"], **fine}, "coarse": coarse},
+        pool=3,
         out=Path("runs/few_labels_fashion_mnist"),
     )
 
