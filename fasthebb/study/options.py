@@ -59,6 +59,8 @@ def differences(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     for method in config["methods"]:
         values = {name: value for name, value in own.get(method, {}).items() if name != TITLE}
         base = values.pop(IS, method)
+        if method in config.get("whiten", ()):
+            values["whiten"] = True
         if values or base != method:
             words = in_words(values)
             found.append((title_of(method, own), words if base == method else f"{title_of(base)} with {words}"))

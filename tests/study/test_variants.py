@@ -132,6 +132,7 @@ def test_titles_and_words() -> None:
     assert differences({"methods": ["hpca", "b", "c", "vae"], "own": own}) == [
         ("HPCA b", "HPCA with lr 0.1"), ("c", "OJA with all as given"), ("VAE", "width 2.0"),
     ]  # fmt: skip
+    assert differences({"methods": ["hpca", "c"], "own": own, "whiten": ["c"]}) == [("c", "OJA with whiten True")]
     assert differences({"methods": ["hpca"]}) == [], "of a study that knew no such option"
 
 
