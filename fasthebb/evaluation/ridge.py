@@ -38,13 +38,13 @@ class Standardised:
     def rows(self, copies: int = 1) -> Iterator[Tensor]:
         """Pieces [copies, m, F]: the copies of the same images together, as of `ridge`."""
         for piece in torch.split(views(self.x, copies), max(1, CHUNK // copies), dim=1):
-            yield piece.double().sub_(self.mean).div_(self.scale)
+            yield piece.to(torch.float64, copy=True).sub_(self.mean).div_(self.scale)
 
     def columns(self) -> Iterator[Tensor]:
         """Pieces [M, f]."""
         for start in range(0, self.x.shape[1], CHUNK):
             part = slice(start, start + CHUNK)
-            yield self.x[:, part].double().sub_(self.mean[part]).div_(self.scale[part])
+            yield self.x[:, part].to(torch.float64, copy=True).sub_(self.mean[part]).div_(self.scale[part])
 
 
 def views(x: Tensor, copies: int) -> Tensor:

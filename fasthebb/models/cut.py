@@ -50,12 +50,10 @@ class Cut(nn.Module):
     def run_through(self) -> None:
         """Let every forward go on behind the layer, through modules that do nothing: exporters follow no other."""
         self._hook.remove()
-        entered = self._entered
-        self.body.get_submodule(self._layer).register_forward_pre_hook(
-            lambda _, args: None if entered else entered.append(args[0].clone())
-        )
+        self._hook = self.body.get_submodule(self._layer).register_forward_pre_hook(self._note, with_kwargs=True)
 
     def _features(self, x: Tensor) -> Tensor:
+        self._entered.clear()
         with contextlib.suppress(_Reached):
             self.body(x)
         features: Tensor = self.flatten(self._entered.pop())
@@ -64,6 +62,10 @@ class Cut(nn.Module):
     def _keep(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._entered.append([*args, *kwargs.values()][0])
         raise _Reached
+
+    def _note(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._entered:
+            self._entered.append([*args, *kwargs.values()][0].clone())
 
 
 class _Reached(Exception):  # noqa: N818 - it ends a forward that has done its work

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from fasthebb.study.options import StudyOptions
+from fasthebb.finish import fan_in
+from fasthebb.study.options import StudyOptions, standard_rules
 
 
 def digits() -> StudyOptions:
@@ -16,6 +17,7 @@ def digits() -> StudyOptions:
         width=0.25,
         budgets=["50", "100", "200"],
         epochs=3,
+        rules=standard_rules(fan_in),
         lr=0.1,
         finetune_lr=1e-2,
         finetune_steps=150,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fasthebb.finish import unit_norm
+from fasthebb.finish import fan_in, unit_norm
 from fasthebb.rules import HPCA
 from fasthebb.study.options import StudyOptions, standard_rules
 
@@ -79,7 +79,7 @@ def transfer_cifar10() -> StudyOptions:
             "pca-patches": frozen,
             "scratch": LABELS_TOO,
         },
-        rules={**standard_rules(), "hpca-unit": HPCA(finish=unit_norm)},
+        rules={**standard_rules(fan_in), "hpca-unit": HPCA(finish=unit_norm)},
         rates={"hpca-unit": 1e-2},
         whiten=["hpca-whitened", "swta"],
         ensembles={"HPCA + SWTA": ["hpca", "swta"], "HPCA + PCA patches": ["hpca", "pca-patches"]},

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from fasthebb import finish
 from fasthebb.data.labels import parse_budget
+from fasthebb.finish import Finish
 from fasthebb.jobs.checks import check_numbers
 from fasthebb.jobs.layer_rules import forward_of
 from fasthebb.jobs.options import Augment, ImageOptions
@@ -31,14 +31,17 @@ BASELINES = ("random", "scratch", "vae", "simclr", *PATCHES)
 RATES = {"simclr": 0.06}  # of pre-training, where the study's own does not fit
 
 
-def standard_rules() -> dict[str, Rule | dict[str, Rule]]:
-    """The rules that a study knows by name."""
+def standard_rules(finish: Finish | None = None) -> dict[str, Rule | dict[str, Rule]]:
+    """The rules that a study knows by name; finish: that of rules whose updates grow with the fan-in.
+
+    Rates of 1e-3 are for none, 1e-2 and more for `fasthebb.finish.fan_in`.
+    """
     return {
-        "hpca": HPCA(finish=finish.fan_in),
+        "hpca": HPCA(finish=finish),
         "swta": SoftWTA(),
         "hwta": HardWTA(),
-        "oja": Oja(finish=finish.fan_in),
-        "subspace": Subspace(finish=finish.fan_in),
+        "oja": Oja(finish=finish),
+        "subspace": Subspace(finish=finish),
     }
 
 

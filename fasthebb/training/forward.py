@@ -74,10 +74,12 @@ class Tail:
             )
         self.example = part[0].x
         self._modules = [model.get_submodule(call.name) for call in part]
+        self._automatic = part[0].automatic
 
     def __call__(self, x: Tensor) -> None:
-        """Call the modules one after the other, the first one on x."""
-        with torch.no_grad():
+        """Call the modules one after the other, the first one on x, in the number format that the model chose."""
+        kind = x.device.type
+        with torch.no_grad(), torch.autocast(kind, self._automatic, enabled=self._automatic is not None):
             for module in self._modules:
                 x = module(x)
 
@@ -120,6 +122,7 @@ class _Call(NamedTuple):
     name: str
     x: Tensor | None  # None if it was not called on one thing alone
     out: Tensor
+    automatic: torch.dtype | None  # what autocast was to, if it was on
 
 
 def _trace(model: nn.Module, names: Collection[str], x: Tensor) -> list[_Call]:
@@ -129,7 +132,9 @@ def _trace(model: nn.Module, names: Collection[str], x: Tensor) -> list[_Call]:
     def note(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], out: Tensor) -> None:
             given = [*args, *kwargs.values()]
-            trace.append(_Call(name, given[0] if len(given) == 1 else None, out))
+            kind = out.device.type
+            automatic = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+            trace.append(_Call(name, given[0] if len(given) == 1 else None, out, automatic))
 
         return hook
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from fasthebb.layers import Conv, units_of
 from fasthebb.models.order import call_order, eval_mode
+from fasthebb.ops import wide
 from fasthebb.training.forward import Forward, entering, modules_before
 from fasthebb.training.loop import History
 from fasthebb.training.norms import batch_norms, settle
@@ -201,7 +202,7 @@ def _sample(
             found.append(windows[torch.unravel_index(here, windows.shape[: 1 + dims])])
         first += len(x) * each
     groups, _, fan_in = units_of(module).shape
-    return torch.cat(found).reshape(-1, groups, fan_in).transpose(0, 1)
+    return wide(torch.cat(found)).reshape(-1, groups, fan_in).transpose(0, 1)  # under autocast they may be narrow
 
 
 def windows_of(module: nn.Linear | Conv, x: Tensor) -> Tensor:

@@ -26,10 +26,14 @@ def standardised(x: Tensor) -> np.ndarray:
     return np.asarray((array - array.mean(0)) / array.std(0))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("count", "width"), [(120, 10), (60, 59), (40, 200), (50, 50)])
-def test_ridge_is_scikit_learns(count: int, width: int) -> None:
+def test_ridge_is_scikit_learns(count: int, width: int, dtype: torch.dtype) -> None:
     features, labels = blobs(count, width)
+    features = features.to(dtype)
+    given = features.clone()
     probe = linear_probe(features, labels)
+    assert torch.equal(features, given)
     x = standardised(features)
     target = np.eye(4)[labels.numpy()] * 2 - 1
     strengths = STRENGTHS.numpy() * (x**2).sum() / min(x.shape)

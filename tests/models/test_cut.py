@@ -61,6 +61,18 @@ def test_it_is_saved_and_built_again() -> None:
     assert torch.equal(cut(images()), again(images()))
 
 
+@pytest.mark.parametrize("through", [False, True])
+def test_a_copy_is_another_net(through: bool) -> None:
+    cut = Cut(base(), "conv3", 10, images(2)).eval()
+    if through:
+        cut.run_through()
+    x, y = images(4), images(6)
+    want = cut(x), cut(y)
+    other = copy.deepcopy(cut)
+    assert torch.equal(other(y), want[1])
+    assert torch.equal(cut(x), want[0])
+
+
 def test_no_such_layer() -> None:
     with pytest.raises(ValueError, match="cut 'conv9': the net has no such layer"):
         Cut(base(), "conv9", 10, images(2))

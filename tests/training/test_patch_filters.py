@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from fasthebb.data import Loader
 from fasthebb.models import sixlayer
 from fasthebb.training.patches import KMeansPatches, PatchFilters, PCAPatches, fit_patches
+from fasthebb.training.precision import Precision, calculate_in
 
 METHODS: list[PatchFilters] = [PCAPatches(), KMeansPatches()]
 
@@ -126,9 +127,11 @@ def hidden(model: nn.Module) -> list[str]:
     return [name for name, _ in model.named_children() if name.startswith(("conv", "fc")) and name != "fc6"]
 
 
-def fitted(method: PatchFilters, *, seed: int = 0, layers: Sequence[str] | None = None) -> nn.Module:
+def fitted(
+    method: PatchFilters, *, seed: int = 0, layers: Sequence[str] | None = None, precision: Precision = "fp32"
+) -> nn.Module:
     torch.manual_seed(0)
-    model = sixlayer(image_size=24, width=0.05)
+    model = calculate_in(sixlayer(image_size=24, width=0.05), precision)
     batches = Loader(images(40, side=24), 16, mean=[0.4] * 3, std=[0.2] * 3)
     fit_patches(model, layers or hidden(model), batches, method, patches=300, seed=seed)
     return model
@@ -146,6 +149,14 @@ def test_hidden_layers_of_a_sixlayer_net(method: PatchFilters) -> None:
         assert norms[0].item() == pytest.approx(old.flatten(1).norm(dim=1).square().mean().sqrt().item(), rel=1e-4)
         assert norms[0].item() == pytest.approx(3**-0.5, rel=0.1), "that of U(−1/√K, 1/√K)"
     assert equal(before.get_submodule("fc6").state_dict(), model.get_submodule("fc6").state_dict())
+
+
+def test_a_net_in_bfloat16() -> None:
+    fitted(KMeansPatches(), precision="bf16")
+    wide, narrow = (fitted(PCAPatches(), precision=precision) for precision in ("fp32", "bf16"))
+    for name in hidden(wide)[:2]:  # the second layer's patches are in bfloat16, what is made of them is not
+        pair = (model.get_submodule(name).weight.detach().flatten(1)[:3] for model in (wide, narrow))
+        assert F.cosine_similarity(*pair, dim=1).abs().min() > 0.999, name
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
