@@ -50,15 +50,21 @@ class Buffer:
         for sums in self.sums:
             sums.fresh, sums.decays = True, False
 
-    def reduce(self) -> None:
-        """Sum over ranks, noting beforehand whether this rank's sums are finite."""
+    def reduce(self, learns: Sequence[bool]) -> None:
+        """Sum over ranks what layers that learn have, noting beforehand whether this rank's sums are finite."""
         if distributed.world_size() == 1:
             return
-        for sums in self.sums:
+        learning = [sums for sums, some in zip(self.sums, learns) if some]
+        for sums in learning:
             sums.settle()
             sums.broken[distributed.rank()] = torch.linalg.vector_norm(sums.numerator).isfinite().logical_not()
             sums.decays = True  # another rank may have a decay where this one had no sample
-        distributed.all_reduce(self.flat)
+        if len(learning) == len(self.sums):
+            distributed.all_reduce(self.flat)
+            return
+        for sums in learning:
+            distributed.all_reduce(sums.numerator)
+        distributed.all_reduce(self.flat[self._numerators :])
 
 
 def _padded(size: Sequence[int]) -> int:

@@ -95,8 +95,8 @@ class Hebbian:
         self._require_calls()
         layers = [layer for layer in self._layers if layer.active]
         with torch.inference_mode(False), torch.no_grad():
-            for buffer, _ in self._groups:
-                buffer.reduce()
+            for buffer, alike in self._groups:
+                buffer.reduce([layer.active for layer in alike])
             written: set[nn.Parameter] = set()
             flags = []
             for layer in layers:  # tied weights add up
@@ -197,6 +197,7 @@ class Hebbian:
         if not any(layer.calls for layer in self._layers):
             raise ValueError(
                 "write_grad() without a forward in training mode since the last one: call model.train() and run a batch"
+                " (a model that was compiled before attach() is not heard: compile it afterwards)"
             )
         if silent:
             raise ValueError(

@@ -18,6 +18,7 @@ from fasthebb.data.labels import holdout
 from fasthebb.data.whitening import Whitening, fit_whitening
 from fasthebb.jobs.net import Net
 from fasthebb.jobs.options import DataOptions, ImageOptions, LoadOptions, RunDataOptions
+from fasthebb.training.run import changed
 
 SOURCE = ("data", "data_dir", "labels_file", "unlabeled")  # the options that say where images come from
 R = TypeVar("R", bound=RunDataOptions)
@@ -47,8 +48,14 @@ def load_as_given(options: ImageOptions, console: Console) -> Dataset:
 
 
 def load_for(net: Net, options: RunDataOptions, console: Console) -> Dataset:
-    """The data set of a command, its images as a trained net takes them."""
-    return load_data(options, console, image_size=net.image_size, channels=len(net.mean), resize=net.resize)
+    """The data set of a command, its images as a trained net takes them; warns if they changed since the run."""
+    dataset = load_data(options, console, image_size=net.image_size, channels=len(net.mean), resize=net.resize)
+    if source_of(options) == net.source and changed(options.run, dataset, stream=options.stream):
+        console.warn(
+            f"The images of {dataset.name} are not those that {options.run} saw: what it learned from may be among the "
+            "test images now; restore them, or train again"
+        )
+    return dataset
 
 
 def source_of(options: DataOptions) -> dict[str, Any]:

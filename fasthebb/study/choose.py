@@ -32,6 +32,9 @@ STEPS, FEW_STEPS = (50, 3000), 300  # from scratch
 FLOPS = 1e10  # of the ridge, a second
 
 
+PLANNED = ("softhebb", "scratch")  # methods
+
+
 class Choice(NamedTuple):
     """Options of a study, and the reasons for them, a line each."""
 
@@ -62,7 +65,7 @@ def choose(found: Glance, minutes: float, second: float) -> Choice:
         budgets = budgets[1:]
         steps = _steps(SCRATCH * time, second, seeds, budgets)
     options: dict[str, Any] = {
-        "methods": ["softhebb", "scratch"],
+        "methods": list(PLANNED),
         "own": {"scratch": {"model": "sixlayer", "width": min(1.0, SIDE / plan.side), "batch_size": 64}},
         "rules": {**standard_rules(), "softhebb": softhebb()},
         "both_twins": False,
@@ -93,10 +96,16 @@ def decided(options: StudyOptions, console: Console) -> tuple[StudyOptions, list
     An option that has its default is chosen.
 
     Raises:
-        ValueError: the images cannot be read.
+        ValueError: the images cannot be read, or methods are named whose options are not chosen here.
     """
     if options.minutes is None:
         return options, []
+    others = " ".join(name for name in options.methods if name not in PLANNED)
+    if others and options.methods != StudyOptions().methods:
+        raise ValueError(
+            f"--minutes {options.minutes:g} plans {' and '.join(PLANNED)} alone: leave {others} out, or leave --minutes "
+            "out and say how they learn"
+        )
     config = options.out / "config.yaml"
     if config.exists() and "budgets" in read_config(options.out):
         before = parse("fasthebb study", StudyOptions, [f"--config={config}"])

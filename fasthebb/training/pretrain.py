@@ -18,6 +18,7 @@ from fasthebb.training.activations import Activations, ImageNumbers
 from fasthebb.training.captured import Captured
 from fasthebb.training.forward import Forward, Tail, modules_before
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
+from fasthebb.training.sync_norms import own_statistics
 
 Order = Literal["joint", "layerwise"]
 
@@ -85,11 +86,13 @@ def pretrain(
 
     TRAFFIC.take(1)  # what was before is not of this stage
     counted = 0  # steps since the last record
+    apart = own_statistics(model)
 
     def update(x: Tensor) -> None:
         phases.forward(x)
         hebb.write_grad()
         optimizer.step()
+        from_first(apart)  # all ranks go on as they would from the first one's checkpoint
 
     def replayed() -> None:
         hebb.steps += 1

@@ -28,6 +28,7 @@ import yaml
 from torch import nn
 
 from fasthebb.console import Console
+from fasthebb.data import Dataset
 from fasthebb.distributed import LostRankError, rank
 from fasthebb.files import append_line, atomic_write, lock
 from fasthebb.training import checkpoint
@@ -40,6 +41,7 @@ FREE = frozenset((  # may differ on resume; that the images are the same is chec
     "out", "resume", "device", "capture", "checkpoint_steps", "cache_dir", "data_dir", "download", "max_bad",
     "tensorboard", "expected", "rank_timeout",
 ))  # fmt: skip
+DATA = "data.json"
 PAUSE = 0.5  # seconds until one that waits for the owner of a folder looks again
 PATIENCE = 4 * 3600.0  # seconds until it gives up; the owner may be decoding a large data set
 
@@ -142,8 +144,7 @@ class RunFolder:
         """
         if not self.leads:
             return
-        file = self.path / "data.json"
-        now = {"dataset": name, "fingerprint": fingerprint}
+        file, now = self.path / DATA, {"dataset": name, "fingerprint": fingerprint}
         if self.begun and file.exists() and json.loads(file.read_text()) != now:
             raise ValueError(
                 f"The images of {name} are not those that the run in {self.path} began with; "
@@ -221,6 +222,15 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{file} is damaged (it holds no options); restore it, or start a new run")
     return content
+
+
+def changed(path: Path, dataset: Dataset, *, stream: bool) -> bool:
+    """Whether the images differ from those that a run, read in the same way, began with; not if that is not known."""
+    file = path / DATA
+    if not file.exists() or read_config(path).get("stream", False) != stream:
+        return False
+    was: dict[str, str] = json.loads(file.read_text())
+    return was["dataset"] == dataset.name and was["fingerprint"] != dataset.fingerprint
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:

@@ -35,6 +35,13 @@ def synchronised(model: nn.Module, *, on: bool = True) -> Iterator[None]:
             norm.__class__ = kind
 
 
+def own_statistics(model: nn.Module) -> list[Tensor]:
+    """Running statistics that a training forward reads, where every rank keeps its own: none if synchronised."""
+    kinds = VariancePreservingBatchNorm1d | VariancePreservingBatchNorm2d
+    own = [norm for norm in batch_norms(model) if isinstance(norm, kinds) and not isinstance(norm, _Synchronised)]
+    return [buffer for norm in own for buffer in norm.buffers()]
+
+
 class _Synchronised(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:

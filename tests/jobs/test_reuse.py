@@ -90,6 +90,21 @@ def test_a_head_of_too_few_outputs(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not (tmp_path / "out").exists()
 
 
+def test_images_that_changed_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, run = write_images(tmp_path / "images"), tmp_path / "run"
+    done("pretrain", *NET, "--data", f"folder:{images}", "--max-steps", 2, "--out", run)
+    evaluate = ("evaluate", "--run", run, "--knn", "--labels", 9)
+    capsys.readouterr()
+    done(*evaluate)
+    assert capsys.readouterr().err == ""
+    first = next(images.rglob("*.png"))
+    shutil.copy(first, first.with_name("another.png"))
+    done(*evaluate)
+    assert f"are not those that {run} saw" in capsys.readouterr().err
+    done(*evaluate, "--data", f"folder:{write_images(tmp_path / 'others')}")
+    assert capsys.readouterr().err == ""
+
+
 def test_an_unfinished_run_is_used_with_a_warning(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -148,6 +148,11 @@ def test_a_study_of_a_folder(
     assert "holds a run already; add --resume" in fails(capsys, 1, *words)
 
 
+def test_not_for_methods_that_it_does_not_know(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ("study", "--data", "digits", "--out", tmp_path / "run", "--minutes", 1, "--methods", "hpca", "scratch")
+    assert "--minutes 1 plans softhebb and scratch alone: leave hpca out" in fails(capsys, 1, *words)
+
+
 def test_not_with_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert "name one of them" in fails(capsys, 2, "study", "--recipe", "digits", "--minutes", 5)
     assert "--minutes 0" in fails(capsys, 2, "study", "--minutes", 0)

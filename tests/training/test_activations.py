@@ -54,7 +54,12 @@ def cases() -> Iterator[tuple[str, Callable[[], nn.Module], str, Callable[[], Lo
     yield "fc after fc", three_layers, "11", lambda: loader(23)
     yield "no shuffling", three_layers, "11", lambda: loader(23, shuffle=False)
     yield "channels last", lambda: place(sixlayer(image_size=24, width=0.05), CPU), "fc6", lambda: Loader(large, 6)
-    yield "in bfloat16", lambda: place(sixlayer(image_size=24, width=0.05), CPU, "bf16"), "fc6", lambda: Loader(large, 6)
+    yield (
+        "in bfloat16",
+        lambda: place(sixlayer(image_size=24, width=0.05), CPU, "bf16"),
+        "fc6",
+        lambda: Loader(large, 6),
+    )
     yield "channels first", lambda: sixlayer(image_size=24, width=0.05), "fc6", lambda: Loader(large, 6)
 
 
