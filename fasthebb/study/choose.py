@@ -103,8 +103,8 @@ def decided(options: StudyOptions, console: Console) -> tuple[StudyOptions, list
     others = " ".join(name for name in options.methods if name not in PLANNED)
     if others and options.methods != StudyOptions().methods:
         raise ValueError(
-            f"--minutes {options.minutes:g} plans {' and '.join(PLANNED)} alone: leave {others} out, or leave --minutes "
-            "out and say how they learn"
+            f"--minutes {options.minutes:g} plans {' and '.join(PLANNED)} alone: leave {others} out, or leave "
+            "--minutes out and say how they learn"
         )
     config = options.out / "config.yaml"
     if config.exists() and "budgets" in read_config(options.out):
