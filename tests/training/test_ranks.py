@@ -174,6 +174,28 @@ def test_ranks_may_have_loaders_of_their_own(views: int, ranks: Ranks) -> None:
     assert torch.equal(one, two), "after a stage ranks draw the same numbers again"
 
 
+def apart() -> tuple[Tensor, dict[str, Tensor], list[float]]:
+    """After training whose batch norms see a rank's own images: the first norm's mean, the net, how good it is."""
+    torch.manual_seed(0)
+    model = calm()
+    first_layer_in(model)
+    train("layerwise", model, 0.02, None)
+    mean = model[2].running_mean.clone()
+    model[6].running_mean += 9 * rank()  # a net that classifies otherwise
+    held = Loader(images(11, seed=5), 4, indices=shared(torch.arange(11)), shuffle=False)
+    return mean, copy.deepcopy(model.state_dict()), accuracies(model, held, (1, 2))
+
+
+def test_without_synchronised_norms_the_first_ranks_statistics_count(ranks: Ranks) -> None:
+    (first, state, measured), (second, other, _) = ranks(apart)
+    assert torch.equal(first, second), "the second layer learns behind the same batch norm"
+    assert not torch.equal(state["6.running_mean"], other["6.running_mean"])
+    model = calm()
+    first_layer_in(model)
+    model.load_state_dict(state)
+    assert accuracies(model, Loader(images(11, seed=5), 4, shuffle=False), (1, 2)) == measured
+
+
 def parts(rows: int) -> tuple[Tensor, Tensor, list[float]]:
     """A rank's share of some rows, all of them again, and the accuracy over all."""
     torch.manual_seed(0)
