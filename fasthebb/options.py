@@ -72,7 +72,7 @@ def read_words(given: Sequence[str], kind: type[Any]) -> tuple[list[str], dict[s
     """The words after a command as jsonargparse knows them, and what the YAML files named among them hold.
 
     Raises:
-        Usage: there is no such file or no such rule.
+        Usage: there is no such file or no such rule, or the rule needs a signal.
     """
     types = {f.name: str(f.type) for f in fields(kind)}
     named, rest = _take("--config", given)
@@ -82,7 +82,6 @@ def read_words(given: Sequence[str], kind: type[Any]) -> tuple[list[str], dict[s
         config |= {str(key).replace("-", "_"): value for key, value in _yaml(Path(path)).items()}
     if rule := values_of("--rule", words):
         config.pop("rule", None)
-        _check_signal(rule[-1])
     elif isinstance(written := config.get("rule"), dict | str):
         rule = [written if isinstance(written, str) else str(written.get("class_path", ""))]
     for name in rule:
@@ -212,17 +211,15 @@ def _yaml(path: Path) -> Mapping[Any, Any]:
 
 
 def _check_rule(name: str) -> None:
-    if re.fullmatch(r"\w+", name) and name not in rules.__all__:
-        known = classes(rules.Rule)
-        close = get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise Usage(f"--rule {name}: there is no such rule; {hint}choose from {', '.join(known)}, or module.Class")
-
-
-def _check_signal(name: str) -> None:
-    found = getattr(rules, name.removeprefix("fasthebb.").removeprefix("rules."), None)
-    if isinstance(found, type) and issubclass(found, SIGNALLED):
+    found, known = re.fullmatch(r"(?:fasthebb\.(?:rules\.)?)?(\w+)", name), classes(rules.Rule)
+    if found is None or found[1] in known:
+        return  # one of somebody's own, or there
+    kind = getattr(rules, found[1], None)
+    if isinstance(kind, type) and issubclass(kind, SIGNALLED):
         raise Usage(f"--rule {name} needs labels or a factor with every batch: use it from Python, with hebb.signal")
+    close = get_close_matches(found[1], known, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise Usage(f"--rule {name}: there is no such rule; {hint}choose from {', '.join(known)}, or module.Class")
 
 
 def _path(value: Any) -> str:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fasthebb import rules
 from fasthebb.cli import COMMANDS, main
+from fasthebb.jobs.options import PretrainOptions
 from fasthebb.models import NETS
+from fasthebb.options import parse
 from fasthebb.recipes import RECIPES
 
 
@@ -45,6 +48,7 @@ def test_bash_completes_commands(bash: Path) -> None:
     [
         (("pretrain", "--ru"), {"--rule"}),
         (("pretrain", "--rule", "Ha"), {"HardWTA"}),
+        (("pretrain", "--rule", "Lo"), set()),
         (("pretrain", "--model", ""), set(NETS)),
         (("pretrain", "--order", ""), {"joint", "layerwise"}),
         (("pretrain", "--data", "fa"), {"fashion-mnist"}),
@@ -64,6 +68,12 @@ def test_bash_completes_commands(bash: Path) -> None:
 def test_bash_completes_options_and_values(words: tuple[str, ...], wanted: set[str], bash: Path) -> None:
     found = completed(bash, *words)
     assert {word for word in found if not word.startswith("--") or words[-1].startswith("--")} == wanted
+
+
+def test_every_rule_that_is_offered_can_be_had(bash: Path) -> None:
+    offered = completed(bash, "pretrain", "--rule", "")
+    assert {type(parse("pretrain", PretrainOptions, ["--rule", name]).rule).__name__ for name in offered} == offered
+    assert offered == set(rules.__all__) - {"Rule", "Local", "Terms", "Taught", "Modulated", "Prototypes"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

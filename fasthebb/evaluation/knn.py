@@ -68,9 +68,15 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
         raise ValueError("scores hold NaN: the net that gave them has diverged")
     if k < 1:
         raise ValueError(f"top-k with k = {k}: k must be at least 1")
-    best = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
-    right = (best == labels.to(scores.device)[:, None]).any(1)
-    return 100 * int(right.sum()) / len(labels)
+    return 100 * int(right_places(scores, labels.to(scores.device))[:, :k].sum()) / len(labels)
+
+
+def right_places(scores: Tensor, labels: Tensor) -> Tensor:
+    """Whether the class in each place, the highest score's first, is the row's label: bool [M, classes].
+
+    scores: [M, classes], labels: int64 [M]. Of equal scores the lowest class comes first, as in argmax.
+    """
+    return scores.argsort(dim=1, descending=True, stable=True) == labels[:, None]
 
 
 def check_labelled(labels: Tensor) -> None:

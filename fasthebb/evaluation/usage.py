@@ -88,12 +88,12 @@ def _watch(
 ) -> None:
     # Show a function each layer with its input and output in a forward of x.
     def listener(name: str) -> Any:
-        def listen(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
-            see(name, module, args[0], out)
+        def listen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
+            see(name, module, [*args, *kwargs.values()][0], out)
 
         return listen
 
-    hooks = [model.get_submodule(name).register_forward_hook(listener(name)) for name in layers]
+    hooks = [model.get_submodule(name).register_forward_hook(listener(name), with_kwargs=True) for name in layers]
     try:
         with torch.no_grad(), eval_mode(model):
             model(x)

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from fasthebb import rules
 from fasthebb.console import Console
 from fasthebb.data.named import NAMES
 from fasthebb.data.sources import SPECS
+from fasthebb.explain import classes
 from fasthebb.models import NETS
 from fasthebb.rules import Rule
 
@@ -75,7 +75,7 @@ def list_options(kind: type[Any], known: Mapping[str, Sequence[str]]) -> list[Op
         types = list(_types(hints[name]))
         choices = tuple(str(value) for kind in types for value in _literals(kind)) or tuple(named.get(name, ()))
         if Rule in types:
-            choices = tuple(name for name in rules.__all__ if name not in ("Rule", "Terms"))
+            choices = tuple(classes(Rule))
         option = f"--{name.replace('_', '-')}"
         found.append(Option(option, choices, Path in types, bool in types, name == plain))
     return found

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from fasthebb.diagnostics import broken_layer
 from fasthebb.distributed import all_reduce, from_first, rank, world_size
+from fasthebb.evaluation.knn import right_places
 from fasthebb.hebbian import Hebbian
 from fasthebb.models import head_name
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
@@ -142,16 +143,16 @@ def accuracies(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], ks: tu
     """Top-k accuracies in percent for every k, in eval mode; the mode is left at eval.
 
     In a process group all ranks call it, each with a loader of its own images: over those of all, by the first rank's
-    running statistics.
+    running statistics. Of equal scores the lowest class ranks first, as in `fasthebb.evaluation.topk_accuracy`.
 
     Raises:
-        ValueError: there are no images.
+        ValueError: there are no images, or unlabelled (-1) ones.
         FloatingPointError: a score is not finite.
     """
     device = next(model.parameters()).device
     model.eval()
     from_first(list(model.buffers()))
-    hits, images = torch.zeros(len(ks), dtype=torch.float64), 0
+    hits, unlabelled, images = torch.zeros(len(ks), dtype=torch.float64), 0, 0
     with torch.no_grad():
         for x, labels in loader:
             scores, labels = model(x.to(device)), labels.to(device)
@@ -159,14 +160,17 @@ def accuracies(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], ks: tu
                 raise FloatingPointError(
                     "The net's scores are not finite: lower the learning rate, or check the images"
                 )
-            ranked = scores.topk(min(max(ks), scores.shape[1]), dim=1).indices == labels[:, None]
-            hits += torch.tensor([float(ranked[:, :k].any(dim=1).sum()) for k in ks], dtype=torch.float64)
+            places = right_places(scores.float(), labels)
+            hits += torch.tensor([float(places[:, :k].sum()) for k in ks], dtype=torch.float64)
+            unlabelled += int((labels < 0).sum())
             images += len(labels)
-    total = torch.cat([hits, hits.new_tensor([images])])
-    all_reduce(total)
+    total = torch.cat([hits, hits.new_tensor([unlabelled, images])])
+    all_reduce(total)  # before anything is refused, so that all ranks refuse it
     if not total[-1]:
         raise ValueError("There are no images to measure accuracy on")
-    return (100 * total[:-1] / total[-1]).tolist()
+    if total[-2]:
+        raise ValueError(f"{total[-2]:.0f} of {total[-1]:.0f} labels are negative (unlabelled): leave these images out")
+    return (100 * total[:-2] / total[-1]).tolist()
 
 
 def _check(head_steps: int, hidden_rate: float, hebb: Hebbian | None, local: float) -> None:

@@ -76,6 +76,12 @@ def test_leaving_one_out_equals_scikit_learn(k: int) -> None:
         knn_left_out(train, labels, k=40)
 
 
+def test_no_more_than_k_vote_where_copies_crowd_a_row_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    near = torch.tensor([[1, 2], [0, 2], [0, 1]])  # of k + 1 rows at distance 0, none is the row itself
+    monkeypatch.setattr(knn, "neighbours", lambda *_: near)
+    assert knn_left_out(torch.zeros(3, 1), torch.tensor([1, 1, 0]), k=1) == pytest.approx(200 / 3)
+
+
 def test_topk_accuracy() -> None:
     scores = torch.tensor([[0.1, 0.9, 0.5], [0.9, 0.1, 0.5], [0.2, 0.2, 0.2], [0.0, 0.0, 1.0]])
     labels = torch.tensor([1, 1, 0, 7])

@@ -82,6 +82,26 @@ def test_units_of_a_convolution_are_seen_at_every_location(monkeypatch: pytest.M
     assert few["0"].rank <= 4
 
 
+class Named(nn.Module):
+    """Calls its layer by the name of its argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.fc(input=x)
+        return out
+
+
+def test_a_layer_may_be_called_by_the_name_of_its_argument() -> None:
+    torch.manual_seed(0)
+    model, x = Named(), torch.randn(9, 3)
+    plain = nn.Sequential(model.fc)
+    assert torch.equal(unit_usage(model, {"fc": Oja()}, x)["fc"], unit_usage(plain, {"0": Oja()}, x)["0"])
+    assert torch.equal(layer_units(model, ["fc"], x)[1]["fc"], layer_units(plain, ["0"], x)[1]["0"])
+
+
 def test_rows_of_twins_can_be_compared() -> None:
     torch.manual_seed(0)
     model, other = net(), net()

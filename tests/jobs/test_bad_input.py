@@ -36,6 +36,8 @@ USAGE = {
     "no value": (("pretrain", "--out"), "--out: expected one argument"),
     "no run": (("finetune",), "needs --run"),
     "rule": (("pretrain", "--rule", "HPCAA"), "--rule HPCAA: there is no such rule; did you mean HPCA?"),
+    "no rule yet": (("pretrain", "--rule", "Local"), "--rule Local: there is no such rule; choose from BCM"),
+    "its path": (("pretrain", "--rule", "fasthebb.Subspaces"), "there is no such rule; did you mean Subspace?"),
     "short option": (("pretrain", "--epoch=3"), "no option --epoch=3; did you mean --epochs?"),
     "own rule": (("pretrain", "--rule", "nowhere.Rule"), "--rule nowhere.Rule: No module named 'nowhere'"),
     "not a rule": (

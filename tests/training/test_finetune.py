@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fasthebb import HPCA, Prototypes, SoftWTA, Taught, attach
+from fasthebb.evaluation import predictions, topk_accuracy
 from fasthebb.training.finetune import accuracies, accuracy, finetune, schedule
 
 
@@ -218,11 +219,23 @@ def test_accuracies_count_ranks() -> None:
     assert accuracy(Scores(), parts, 2) == 80.0
 
 
+def test_accuracies_of_ties_are_those_of_evaluate() -> None:
+    """Few values and many classes, so that most places are decided by a tie."""
+    torch.manual_seed(0)
+    x, labels = torch.randint(0, 3, (200, 40)).float(), torch.randint(0, 40, (200,))
+    parts = [(x[:70], labels[:70]), (x[70:], labels[70:])]
+    ks = (1, 5, 20, 60)
+    assert accuracies(Scores(), parts, ks) == [topk_accuracy(*predictions(Scores(), parts), k) for k in ks]
+    assert accuracies(Scores(), [(torch.zeros(4, 3), torch.tensor([0, 0, 1, 2]))], (1, 2, 3)) == [50.0, 75.0, 100.0]
+
+
 def test_accuracies_refuse() -> None:
     with pytest.raises(ValueError, match="no images"):
         accuracies(Scores(), [], (1,))
     with pytest.raises(FloatingPointError, match="not finite"):
         accuracies(Scores(), [(torch.tensor([[float("nan"), 0.0]]), torch.tensor([0]))], (1,))
+    with pytest.raises(ValueError, match=r"1 of 3 labels are negative \(unlabelled\)"):
+        accuracies(Scores(), [(torch.zeros(2, 2), torch.tensor([0, -1])), (torch.zeros(1, 2), torch.tensor([1]))], (1,))
 
 
 def test_a_rate_that_diverges_names_a_layer() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from cases import error
 from pool import Ranks
-from tiny import HEAD, QUIET, images, metrics, net
+from tiny import HEAD, QUIET, images, metrics, net, state
 from torch import Tensor, nn
 
 import fasthebb
@@ -117,6 +117,7 @@ def test_a_stage_goes_on_with_another_number_of_ranks(kind: str, stop: int, rank
 def test_ranks_that_were_stopped_end_as_if_they_never_were(kind: str, ranks: Ranks, tmp_path: Path) -> None:
     want, _ = ranks(stage, kind, tmp_path / "whole")
     ranks(stage, kind, tmp_path / "stopped", 7)
+    assert state(tmp_path / "stopped")["progress"]["sums"] == {}, "those of one rank would count for each"
     got, _ = ranks(stage, kind, tmp_path / "stopped")
     assert all(torch.equal(got[name], want[name]) for name in want)
 
@@ -172,6 +173,28 @@ def test_ranks_may_have_loaders_of_their_own(views: int, ranks: Ranks) -> None:
     assert same(first, want)
     assert all(torch.equal(first[name], second[name]) for name in want)
     assert torch.equal(one, two), "after a stage ranks draw the same numbers again"
+
+
+def apart() -> tuple[Tensor, dict[str, Tensor], list[float]]:
+    """After training whose batch norms see a rank's own images: the first norm's mean, the net, how good it is."""
+    torch.manual_seed(0)
+    model = calm()
+    first_layer_in(model)
+    train("layerwise", model, 0.02, None)
+    mean = model[2].running_mean.clone()
+    model[6].running_mean += 9 * rank()  # a net that classifies otherwise
+    held = Loader(images(11, seed=5), 4, indices=shared(torch.arange(11)), shuffle=False)
+    return mean, copy.deepcopy(model.state_dict()), accuracies(model, held, (1, 2))
+
+
+def test_without_synchronised_norms_the_first_ranks_statistics_count(ranks: Ranks) -> None:
+    (first, kept, measured), (second, other, _) = ranks(apart)
+    assert torch.equal(first, second), "the second layer learns behind the same batch norm"
+    assert not torch.equal(kept["6.running_mean"], other["6.running_mean"])
+    model = calm()
+    first_layer_in(model)
+    model.load_state_dict(kept)
+    assert accuracies(model, Loader(images(11, seed=5), 4, shuffle=False), (1, 2)) == measured
 
 
 def parts(rows: int) -> tuple[Tensor, Tensor, list[float]]:
