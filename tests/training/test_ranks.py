@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import fasthebb
 from fasthebb.data import Loader
 from fasthebb.distributed import LostRankError, gathered, rank, shared, world_size
+from fasthebb.models import VariancePreservingBatchNorm2d
 from fasthebb.training import checkpoint
 from fasthebb.training.finetune import accuracies, finetune
 from fasthebb.training.pretrain import pretrain
@@ -42,16 +43,26 @@ def first_layer_in(model: nn.Module) -> None:
     model.register_forward_pre_hook(lambda _, args: (args[0].double(),))
 
 
-def stage(kind: str, folder: Path | None = None, stop: int = 0, rate: float = 0.02) -> dict[str, Tensor]:
+def preserving(model: nn.Sequential) -> nn.Sequential:
+    """The net with batch norms that look at running variances in training."""
+    for name, norm in list(model.named_children()):
+        if isinstance(norm, nn.BatchNorm2d):
+            model.set_submodule(name, VariancePreservingBatchNorm2d(norm.num_features).double())
+    return model
+
+
+def stage(
+    kind: str, folder: Path | None = None, stop: int = 0, rate: float = 0.02, together: bool = True
+) -> dict[str, Tensor]:
     """Weights and statistics at the end of a stage, in a run folder or none, stopped after some steps or not."""
     torch.manual_seed(0)
-    model = calm()
+    model = calm() if together else preserving(calm())
     first_layer_in(model)
     if folder is None:
         with synchronised(model):
             train(kind, model, rate, None)
         return copy.deepcopy(model.state_dict())
-    with RunFolder(folder, {"kind": kind}, resume=True, console=QUIET) as run, synchronised(model):
+    with RunFolder(folder, {"kind": kind}, resume=True, console=QUIET) as run, synchronised(model, on=together):
         run.write_config()
         checkpoint.seed_everything(0)
         watcher = run.watcher({}, EVERY)
@@ -113,13 +124,33 @@ def test_a_stage_goes_on_with_another_number_of_ranks(kind: str, stop: int, rank
     assert same(stage(kind, tmp_path / "shrinks"), want)
 
 
-@pytest.mark.parametrize("kind", ["joint", "staged"])
-def test_ranks_that_were_stopped_end_as_if_they_never_were(kind: str, ranks: Ranks, tmp_path: Path) -> None:
-    want, _ = ranks(stage, kind, tmp_path / "whole")
-    ranks(stage, kind, tmp_path / "stopped", 7)
+@pytest.mark.parametrize(
+    ("kind", "together"), [("joint", True), ("staged", True), ("joint", False), ("layerwise", False)]
+)
+def test_ranks_that_were_stopped_end_as_if_they_never_were(
+    kind: str, together: bool, ranks: Ranks, tmp_path: Path
+) -> None:
+    rate = 0.02
+    want, _ = ranks(stage, kind, tmp_path / "whole", 0, rate, together)
+    ranks(stage, kind, tmp_path / "stopped", 7, rate, together)
     assert state(tmp_path / "stopped")["progress"]["sums"] == {}, "those of one rank would count for each"
-    got, _ = ranks(stage, kind, tmp_path / "stopped")
+    got, _ = ranks(stage, kind, tmp_path / "stopped", 0, rate, together)
     assert all(torch.equal(got[name], want[name]) for name in want)
+
+
+def reduced(order: str) -> float:
+    """Megabytes a step that two ranks sum."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 7), nn.Flatten(), nn.Linear(4 * 36, 1000), nn.ReLU(), nn.Linear(1000, 3))
+    hebb = fasthebb.attach(model, {"4": None, "*": fasthebb.Oja()})
+    history = pretrain(model, hebb, loader(), torch.optim.SGD(hebb.parameters(), lr=1e-3), epochs=1, order=order)  # type: ignore[arg-type]
+    return min(record["reduce_mb"] for record in history)
+
+
+def test_ranks_sum_what_learns(ranks: Ranks) -> None:
+    joint, first_layer = (ranks(reduced, order)[0] for order in ("joint", "layerwise"))
+    assert joint > 0.576  # 1000 units of 144 inputs, in float32
+    assert first_layer < 0.05
 
 
 def elsewhere(folder: Path) -> str:
