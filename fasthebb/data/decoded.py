@@ -43,9 +43,7 @@ def stream_items(
 ) -> tuple[ImageSet, list[str]]:
     """The images that are there, as a stream, and "name (reason)" of those that are not; no image is read."""
     absent = missing(items)
-    kept = [item for item in items if item.name not in absent] if absent else list(items)
+    kept = [item for number, item in enumerate(items) if number not in absent]
     labels = torch.tensor([item.label for item in kept], dtype=torch.int64)
     stream = Stream(kept, size, channels, resize, max_bad)
-    return ImageSet(stream, labels, stream.names), [
-        one_line(item, absent[item.name]) for item in items if item.name in absent
-    ]
+    return ImageSet(stream, labels, stream.names), [one_line(items[number], why) for number, why in absent.items()]

@@ -16,6 +16,20 @@ HASHED = 256 * 2**20  # bytes of pixels of a part that a fingerprint looks at
 _BLOCK = 16 * 2**20  # bytes it looks at in one go
 
 
+def whole_numbers(indices: Tensor | Sequence[int]) -> Tensor:
+    """Indices as int64, on the CPU.
+
+    Raises:
+        ValueError: they are a mask, or fractions.
+    """
+    given = torch.as_tensor(indices)
+    if given.dtype == torch.bool:
+        raise ValueError("indices are a mask: give mask.nonzero().flatten()")
+    if given.is_floating_point() and len(given):
+        raise ValueError(f"indices are {str(given.dtype).removeprefix('torch.')}: give whole numbers")
+    return given.to("cpu", torch.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images and what is known of them.
@@ -51,7 +65,7 @@ class ImageSet:
 
     def subset(self, indices: Tensor | Sequence[int]) -> ImageSet:
         """The images at `indices` (int [B]), in that order, copied."""
-        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        chosen = whole_numbers(indices)
         paths = tuple(self.paths[i] for i in chosen.tolist()) if self.paths else ()
         return ImageSet(self.images[chosen], self.labels[chosen], paths)
 

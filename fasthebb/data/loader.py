@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fasthebb.data.augment import AUGMENTATIONS, Dice, augmented
 from fasthebb.data.decode import in_threads
-from fasthebb.data.imageset import ImageSet
+from fasthebb.data.imageset import ImageSet, whole_numbers
 from fasthebb.data.shift import Shift, check_shift, shifted
 from fasthebb.data.stream import Stream
 from fasthebb.data.whitening import Whitening
@@ -193,7 +193,7 @@ def _generator(*key: int) -> torch.Generator:
 
 
 def _check_indices(indices: Tensor | Sequence[int] | None, size: int) -> Tensor:
-    chosen = torch.arange(size) if indices is None else torch.as_tensor(indices, dtype=torch.int64).cpu()
+    chosen = torch.arange(size) if indices is None else whole_numbers(indices)
     if len(chosen) == 0:
         raise ValueError("0 images to go through: give at least one")
     if chosen.min() < 0 or chosen.max() >= size:

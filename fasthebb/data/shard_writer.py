@@ -133,7 +133,8 @@ def write_shards(
         console: shows progress.
 
     Raises:
-        ValueError: the folder holds shards and `resume` is off, or shards of something else; a number makes no sense.
+        ValueError: the folder holds shards and `resume` is off, or shards of something else, or other files; a number
+            makes no sense.
         OSError: the folder cannot be written.
     """
     for name, value in (("images per shard", images_per_shard), ("short side", short_side)):
@@ -148,14 +149,21 @@ def write_shards(
     header = {
         "format": FORMAT, "classes": list(source.classes), "shards": len(plan), "made_of": digest.hexdigest(),
     }  # fmt: skip
-    unreadable: list[str] = []
+    if folder.is_dir() and read_index(folder) is None and (strange := _seen_in(folder)):
+        raise ValueError(f"{folder} is not empty and holds no shards (it holds {strange}); name another folder")
     with lock(folder):
         done = _begun(folder, header, resume=resume)
         for shard in console.progress([shard for shard in plan if shard.name not in done], "shards"):
-            done[shard.name] = _write(images, folder, shard, unreadable)
+            done[shard.name] = _write(images, folder, shard)
             append_line(folder / INDEX, json.dumps(done[shard.name]))
     number, size = sum(len(row["images"]) for row in done.values()), sum(row["bytes"] for row in done.values())
+    unreadable = [bad for row in done.values() for bad in row.get("unreadable", [])]  # older rows name none
     return Written(len(plan), number, size, unreadable)
+
+
+def _seen_in(folder: Path) -> str:
+    # The first name that a folder shows, or "".
+    return min((path.name for path in folder.iterdir() if not path.name.startswith(".")), default="")
 
 
 def _plan(part: str, count: int, each: int) -> list[_Shard]:
@@ -177,15 +185,15 @@ def _begun(folder: Path, header: dict[str, Any], *, resume: bool) -> dict[str, A
     return {row["shard"]: row for row in index.shards if damage_of(folder, row) is None}
 
 
-def _write(images: _Files | _Pixels, folder: Path, shard: _Shard, unreadable: list[str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"shard": shard.name, "part": shard.part, "images": []}
+def _write(images: _Files | _Pixels, folder: Path, shard: _Shard) -> dict[str, Any]:
+    row: dict[str, Any] = {"shard": shard.name, "part": shard.part, "images": [], "unreadable": []}
 
     def fill(file: BinaryIO) -> None:
         hashed = _Hashed(file)
         with tarfile.open(fileobj=hashed, mode="w|", format=tarfile.USTAR_FORMAT) as tar:  # type: ignore[call-overload]
             for made in in_threads(partial(images.file, shard.part), shard.rows):
                 if isinstance(made, str):
-                    unreadable.append(made)
+                    row["unreadable"].append(made)
                     continue
                 name = f"{made.key}.{made.suffix}"
                 row["images"].append([name, made.label, tar.offset + tarfile.BLOCKSIZE, len(made.data)])

@@ -30,7 +30,7 @@ INDEX = "index.jsonl"
 FORMAT = "fasthebb-shards-1"
 LABELS = ("cls", "index", "json")  # members that tell a class, the first that is there
 _PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_PART = re.compile(rf"({'|'.join(sorted(_PARTS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
+_PART = re.compile(rf"(?<![a-z])({'|'.join(sorted(_PARTS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
 MOST_CLASSES = 1_000_000  # by number
 BYTES = 16  # of a checksum, blake2b
 _LARGEST = 1 << 20  # bytes of a label, and of what is hashed at a time
@@ -39,7 +39,8 @@ _LARGEST = 1 << 20  # bytes of a label, and of what is hashed at a time
 class Index(NamedTuple):
     """What a folder of shards holds: the header of its index, and a row for each shard that is whole.
 
-    A row: shard, the file; part; bytes and blake2b of the file; images, each as [member, class or -1, offset, size].
+    A row: shard, the file; part; bytes and blake2b of the file; images, each as [member, class or -1, offset, size];
+    unreadable, the images that were left out, "name (reason)" each.
     """
 
     header: Mapping[str, Any]
@@ -48,7 +49,7 @@ class Index(NamedTuple):
 
 class _Sample(NamedTuple):
     item: Item
-    said: str  # its class, as its shard says it; "" is unlabelled
+    said: str  # its class, as its shard says it; "" is unlabelled, and so is -1
 
 
 def find_shards(spec: str, pattern: Path) -> Listing:
@@ -164,9 +165,10 @@ def _samples(spec: str, path: Path) -> Iterator[_Sample]:
             shown = (member for member in members_to_tear(file) if not member.name.rpartition("/")[2].startswith("."))
             for _, members in itertools.groupby(shown, lambda member: _key(member.name)[0]):
                 by_suffix = {_key(member.name)[1]: member for member in members}
-                image = next(
-                    (m for suffix, m in by_suffix.items() if f".{suffix.rpartition('.')[2]}" in SUFFIXES), None
-                )
+                shown_as = [suffix for suffix in by_suffix if f".{suffix.rpartition('.')[2]}" in SUFFIXES]
+                image = (
+                    by_suffix[min(shown_as, key=lambda s: s.count("."))] if shown_as else None
+                )  # KEY.jpg before KEY.depth.png
                 if image is not None:
                     said = next(
                         (_said(file, suffix, by_suffix[suffix]) for suffix in LABELS if suffix in by_suffix), ""
@@ -194,7 +196,7 @@ def _said(file: BinaryIO, suffix: str, member: Member) -> str:
         label = content.get("label") if isinstance(content, dict) else None
         text = "" if label is None else str(label)
     text = text.strip()
-    return str(int(text)) if text.isdecimal() else text
+    return "" if text == "-1" else str(int(text)) if text.isdecimal() else text
 
 
 def _classes(said: Iterable[str]) -> tuple[str, ...]:

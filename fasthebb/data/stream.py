@@ -127,14 +127,14 @@ class Stream:
         warnings.warn(why, UnreadableWarning, stacklevel=2)
 
 
-def missing(items: Sequence[Item]) -> dict[str, str]:
-    """Why images are not there, by their name: their file is missing, or ends before them. No file is read."""
+def missing(items: Sequence[Item]) -> dict[int, str]:
+    """Why images are not there, by their place: their file is missing, or ends before them. No file is read."""
     sizes: dict[str, int] = {}
-    absent: dict[str, str] = {}
-    for item in items:
+    absent: dict[int, str] = {}
+    for number, item in enumerate(items):
         if item.path not in sizes:
             sizes[item.path] = Path(item.path).stat().st_size if Path(item.path).is_file() else -1
         there = sizes[item.path]
         if there < 0 or item.offset + max(item.size, 0) > there:
-            absent[item.name] = "its file is missing" if there < 0 else "its file is cut short"
+            absent[number] = "its file is missing" if there < 0 else "its file is cut short"
     return absent

@@ -102,6 +102,17 @@ def test_views_are_the_same_images_augmented_anew() -> None:
         assert torch.equal(x, whole[1][0])
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [(torch.arange(9) > 5, r"a mask: give mask.nonzero\(\)"), (torch.tensor([0.5, 1.0]), "are float32: give whole")],
+)
+def test_what_is_no_index(wrong: torch.Tensor, said: str) -> None:
+    pictures = numbered(9)
+    for use in (pictures.subset, lambda indices: Loader(pictures, 4, indices=indices)):
+        with pytest.raises(ValueError, match=said):
+            use(wrong)
+
+
 def test_indices() -> None:
     loader = Loader(numbered(30), 4, indices=torch.tensor([7, 3, 20]), shuffle=False)
     assert [labels.tolist() for _, labels in loader] == [[7, 3, 20]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,11 @@ from PIL import Image
 from tiny import QUIET, write_images
 
 from fasthebb.data import load, shard_writer
+from fasthebb.data.decoded import stream_items
 from fasthebb.data.shard_writer import Written, write_shards
 from fasthebb.data.shards import damages, find_shards
 from fasthebb.data.sources import find_source
+from fasthebb.data.stream import missing
 
 
 @pytest.fixture
@@ -171,6 +173,14 @@ def test_what_cannot_be_read_is_left_out(images: Path, tmp_path: Path) -> None:
     written = write(images, tmp_path / "smaller", short_side=4)
     assert written.images == 43
     assert written.unreadable == ["train/red/bad.png (no image of a known kind)"]
+    again = write(images, tmp_path / "smaller", short_side=4, resume=True)
+    assert again == written, "what could not be read is told again"
+
+
+def test_a_folder_of_other_files_is_left_alone(images: Path) -> None:
+    with pytest.raises(ValueError, match=r"images is not empty and holds no shards \(it holds test\)"):
+        write(images, images)
+    assert not (images / "index.jsonl").exists()
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -188,6 +198,51 @@ def test_shards_of_others(kind: int, tmp_path: Path) -> None:
     assert dataset.train.labels.tolist() == [1, 2, 0]
     assert dataset.train.images[:, 0, 0, 0].tolist() == [0, 1, 7]
     assert dataset.test.images[0, 0, 0, 0] == 9
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("contest-000", "latest-train-0", "x-test-0"), {"train": 2, "test": 1}),
+        (("carnival-00", "x-VAL-0"), {"train": 1, "test": 1}),
+        (("train-0", "x_test"), {"train": 1, "test": 1}),
+    ],
+)
+def test_parts_are_told_by_whole_words(names: Sequence[str], parts: dict[str, int], tmp_path: Path) -> None:
+    for name in names:
+        pack(tmp_path / f"{name}.tar", {"0.png": png(0), "0.cls": b"0"})
+    found = find_shards("shards:x", tmp_path / "*.tar")
+    assert {part: len(items) for part, items in found.parts.items()} == parts
+
+
+def test_numbers_are_classes_and_minus_one_is_none(tmp_path: Path) -> None:
+    said = {n: b"-1" if n == 0 else b"%d" % n for n in range(12)}
+    pack(
+        tmp_path / "train.tar",
+        {f"{n}.{kind}": png(n) if kind == "png" else said[n] for n in said for kind in ("png", "cls")},
+    )
+    pack(tmp_path / "test.tar", {"0.depth.png": png(9), "0.png": png(3), "0.cls": b"3"})
+    found = find_shards("shards:x", tmp_path / "*.tar")
+    assert found.classes == tuple(map(str, range(12)))
+    assert [item.label for item in found.parts["train"]] == [-1, *range(1, 12)]
+    assert [(item.name, item.label) for item in found.parts["test"]] == [("test.tar/0.png", 3)]
+
+
+def test_a_file_cut_short_costs_its_own_images(tmp_path: Path) -> None:
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        pack(
+            tmp_path / folder / "train-0.tar",
+            {f"{n}.{k}": png(n) if k == "png" else b"0" for n in range(8) for k in ("png", "cls")},
+        )
+    items = list(find_shards("shards:x", tmp_path / "{a,b}" / "train-0.tar").parts["train"])
+    broken = Path(items[-1].path)
+    with broken.open("r+b") as file:
+        file.truncate(sorted(item.offset for item in items if item.path == str(broken))[2])
+    absent = missing(items)
+    assert {items[number].path for number in absent} == {str(broken)}
+    kept, said = stream_items(items, 8, 3, "crop", 1.0)
+    assert len(kept) == len(items) - len(said) == len(items) - len(absent)
 
 
 def test_class_names_and_a_part_to_test_on(tmp_path: Path) -> None:
