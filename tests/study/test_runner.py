@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cases import error
 from tiny import LAYERS, NET, QUIET, equal, snapshot, timeless
 
 from fasthebb.cli import main
-from fasthebb.data import load
+from fasthebb.data import Loader, load
+from fasthebb.data.whitening import fit_whitening
 from fasthebb.jobs.net import read_net
+from fasthebb.jobs.setup import all_but, set_aside
 from fasthebb.study import runner
 from fasthebb.study.bench import Bench
 from fasthebb.training.finetune import accuracy
@@ -116,6 +119,16 @@ def test_a_cell_is_a_net_of_its_own(whole: Path) -> None:
     test = load("digits", image_size=net.image_size).test
     measured = next(r for r in rows(whole) if (r["method"], r["labels"], r["seed"]) == ("SWTA fine-tuned", 72, 0))
     assert accuracy(model, net.loader(test, 256, torch.device("cpu"), shuffle=False)) == measured["top1"]
+
+
+def test_whitening_is_that_of_the_images_of_pre_training(whole: Path) -> None:
+    net, _ = read_net(whole / "cells" / "pretrain-swta-s1", QUIET)
+    dataset = load("digits", image_size=net.image_size)
+    images = all_but(set_aside(dataset, 0.1, 1), len(dataset.train))
+    assert len(images) == 1294
+    seen = Loader(dataset.train, 1024, indices=images, shuffle=False, mean=net.mean, std=net.std)
+    assert net.whitening is not None
+    assert error(net.whitening.matrix, fit_whitening(seen).matrix) < 1e-3  # of all images 5e-3, of other threads 4e-5
 
 
 def test_the_table(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

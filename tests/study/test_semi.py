@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from tiny import NET, equal, weights, write_images
 
 from fasthebb.cli import main
+from fasthebb.data import load as load_images
 from fasthebb.evaluation.results import load, summarise
 from fasthebb.study import semi
+from fasthebb.study.bench import Bench
 from fasthebb.study.families import family
 from fasthebb.study.kept import PICTURES
+from fasthebb.study.options import StudyOptions
 from fasthebb.study.verdict import hebbian, scratch
 
 METHODS = ["hpca", "scratch"]
@@ -73,6 +77,15 @@ def test_what_it_sees(whole: tuple[Path, list[dict[str, Any]]]) -> None:
         assert few <= weak == strong
         assert len(weak) == 44  # of 48, four of which are set aside
         assert [one[name].augment for name in ("few", "weak", "strong")] == ["light", "light", "hard"]
+
+
+def test_it_also_sees_labelled_images_that_are_set_aside(data: Path) -> None:
+    options = StudyOptions(methods=["hpca"], budgets=["6", "1.0"], seeds=[0], validation=0.1)
+    dataset = load_images(f"folder:{data}", image_size=12)
+    bench = Bench(options.method("hpca"), dataset, None, torch.device("cpu"), None, 0)  # type: ignore[arg-type]
+    assert len(bench.images) == 44
+    assert semi.seen(bench, 6).tolist() == bench.images.tolist()
+    assert semi.seen(bench, 48).tolist() == list(range(48))
 
 
 def test_records(whole: tuple[Path, list[dict[str, Any]]]) -> None:
