@@ -83,7 +83,7 @@ def read_words(given: Sequence[str], kind: type[Any]) -> tuple[list[str], dict[s
     if rule := values_of("--rule", words):
         config.pop("rule", None)
     elif isinstance(written := config.get("rule"), dict | str):
-        rule = [written if isinstance(written, str) else str(written.get("class_path", ""))]
+        _check_rule(written if isinstance(written, str) else str(written.get("class_path", "")), typed=False)
     for name in rule:
         _check_rule(name)
     return words, {name: _texts(value, types.get(name, "")) for name, value in config.items()}
@@ -210,12 +210,15 @@ def _yaml(path: Path) -> Mapping[Any, Any]:
     return content
 
 
-def _check_rule(name: str) -> None:
+def _check_rule(name: str, *, typed: bool = True) -> None:
+    # Rules that need a signal are read back from what Python wrote down, but cannot be asked for.
     found, known = re.fullmatch(r"(?:fasthebb\.(?:rules\.)?)?(\w+)", name), classes(rules.Rule)
     if found is None or found[1] in known:
         return  # one of somebody's own, or there
     kind = getattr(rules, found[1], None)
     if isinstance(kind, type) and issubclass(kind, SIGNALLED):
+        if not typed:
+            return
         raise Usage(f"--rule {name} needs labels or a factor with every batch: use it from Python, with hebb.signal")
     close = get_close_matches(found[1], known, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]}? " if close else ""

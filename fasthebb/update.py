@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from fasthebb.layers import LinearPatches, Units
 from fasthebb.ops import count, reciprocal
 from fasthebb.response import Patches
 from fasthebb.rules.base import Rule, Terms
+from fasthebb.rules.checks import check_terms
 
 # Bytes of one layer's response worked on at a time: what stays in a CPU's cache; on an accelerator what bounds memory.
 PART_BYTES = {"cpu": 4 << 20}
@@ -96,7 +98,7 @@ def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor], 
         if call.bias is not None:
             y = y - call.bias.to(dtype).view(*w.shape[:2], 1)
         signal = call.signal if call.signal is None or not fits else call.signal[part]
-        terms = say(rule, y, w, patches, state, signal)
+        terms = _asked(say, rule, y, w, patches, state, signal)
         sums.count.add_(count(y))
         sums.norm.add_(terms.norm)
         for name, value in (terms.stats or {}).items():
@@ -120,6 +122,15 @@ def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor], 
                 rest = piece.summed() if rest is None else (rest + piece.summed()).summed()
     for piece in _pieces(rest):
         _take(sums, piece.rounded(narrow), w)
+
+
+def _asked(say: Say, rule: Rule, y: Tensor, *given: Any) -> Terms:
+    before = None if y.is_inference() else y._version
+    terms = say(rule, y, *given)
+    check_terms(rule, terms, y, given[2])
+    if before is not None and y._version != before:
+        raise ValueError(f"{type(rule).__name__}.terms changed y in place, which others see too: work on a copy")
+    return terms
 
 
 def parts(out: Tensor) -> Iterator[slice]:

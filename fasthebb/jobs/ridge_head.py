@@ -95,8 +95,10 @@ def averaging(height: int, width: int, pool: int) -> Tensor:
 def sharpness(features: Tensor, labels: Tensor, copies: int = 1) -> float:
     """The factor of a probe's scores at which their softmax fits labels best that it did not see, a fifth of them.
 
-    features [copies·M, F], labels [copies·M]. 1 where there are too few. Source: temperature scaling, Guo, Pleiss, Sun,
-    Weinberger 2017, "On calibration of modern neural networks".
+    features [copies·M, F], labels [copies·M]. 1 where there are too few. n labels are fitted as if one of n + 2 were
+    wrong, so that none of few being wrong does not make every answer certain. Sources: Guo, Pleiss, Sun, Weinberger
+    2017, "On calibration of modern neural networks" (temperature scaling); Platt 1999, "Probabilistic outputs for
+    support vector machines" (n + 2).
     """
     order = torch.randperm(len(labels) // copies, generator=torch.Generator().manual_seed(0))
     held = order.to(labels.device) % FOLD == 0
@@ -109,7 +111,11 @@ def sharpness(features: Tensor, labels: Tensor, copies: int = 1) -> float:
     if not known.any():
         return 1.0
     scores, truth = scores[known], truth[known]
-    losses = torch.stack([F.cross_entropy(sharp * scores, truth) for sharp in SHARPNESS.to(scores.device)])
+    classes = scores.shape[1]
+    doubt = min(1.0, classes / max(1, classes - 1) / (len(truth) + 2))  # as label_smoothing counts it
+    losses = torch.stack(
+        [F.cross_entropy(sharp * scores, truth, label_smoothing=doubt) for sharp in SHARPNESS.to(scores.device)]
+    )
     return float(SHARPNESS[int(losses.argmin())])
 
 

@@ -61,7 +61,7 @@ class Rule:
         Pure: reads the state of the previous step and changes neither it nor y. `signal` is what a supervised or
         three-factor rule needs, one entry a sample [N, ...]; unsupervised rules ignore it.
         """
-        raise NotImplementedError  # pragma: no cover - abstract
+        raise NotImplementedError(f"{type(self).__name__} has no method terms: write what it learns there")
 
     def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:  # noqa: ARG002
         """The memory of a layer of shape (G, C) before its first step, named as `terms` names its stats."""

@@ -69,6 +69,14 @@ def test_sharpness_makes_confidence_what_accuracy_is() -> None:
         assert 100 * float(confidence) == pytest.approx(probe.score(features[8000:], labels[8000:]), abs=3)
 
 
+def test_few_labels_that_are_told_apart_leave_doubt() -> None:
+    labels = torch.arange(40) % 2
+    features = torch.cat([labels[:, None] * 10.0 + torch.rand(40, 1), torch.rand(40, 5)], 1)
+    probe = linear_probe(features, labels)
+    confidence = (sharpness(features, labels) * probe.scores(features)).softmax(1).max(1).values
+    assert 0.8 < confidence.mean() < 0.95  # 8 are held out, none of them wrong: 9/10
+
+
 def test_sharpness_of_too_few_labels() -> None:
     assert sharpness(torch.rand(2, 3), torch.tensor([0, 1])) == 1.0
     twice = torch.rand(8, 3).repeat(2, 1)
