@@ -74,12 +74,19 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
             )  # fmt: skip
             unchosen = bool(options.probe_depths)  # no choice among all
             every = [r for r in found if not (unchosen and r.depth is None and r.method in CHOSEN)]
-            records += [replace(r, method=options.named(r.method)) for r in every]
+            records += [_named(net, options, r) for r in every]
         if rank() == 0:
             add(options.run, records)
     columns = ("method", "depth", "labels", "top-1 %", "top-5 %")
     console.table(f"{net.dataset}: {options.run}", columns, [_row(r) for r in records])
     return records
+
+
+def _named(net: Net, options: EvaluateOptions, r: Record) -> Record:
+    # By what is not its default, so that no record replaces one of other options. A fine-tuned net has one draw of
+    # labels, its own; retrieval reads none.
+    plainly = options.balanced is False and not net.classifier and r.labels > 0
+    return replace(r, method=options.named(r.method) + (" drawn plainly" if plainly else ""))
 
 
 def _write_confusion(run: Path, net: Net, counts: Tensor) -> None:

@@ -48,6 +48,8 @@ class ReadOutOptions:
         if read_out.startswith("probe"):
             said += ["mirrored"] if self.mirror else []
             said += [f"shifted {self.shifts}"] if self.shifts else []
+        if read_out.startswith("knn") and self.k != ReadOutOptions.k:
+            said.append(f"k {self.k}")
         return " ".join([*said, *([f"pool {self.pool}"] if self.pool else [])])
 
     @property

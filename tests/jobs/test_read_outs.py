@@ -151,6 +151,20 @@ def test_mirroring_is_for_probes_alone(run: Path) -> None:
     assert {key for key in plain if "retrieval" in key[0] or (key[0] == "svm" and key[1])} <= same
 
 
+def test_records_of_other_neighbours_and_draws_stay(run: Path) -> None:
+    words = ("--knn", "--propagate", "--retrieval", "--labels", "12")
+    first = measured(run, *words)
+    for more in (("--k", "1"), ("--k", "1", "--no-balanced")):
+        assert main(["evaluate", "--run", str(run), "--quiet", *words, *more]) == 0
+    rows = [(row["method"], row["depth"], row) for row in timeless(json.loads((run / "results.json").read_text()))]
+    names = {name for name, _, _ in rows if name.startswith("knn")}
+    assert names == {f"knn{way}{k}" for way in ("", " propagated") for k in ("", " k 1", " k 1 drawn plainly")}
+    assert len(rows) == len({(name, depth) for name, depth, _ in rows}) == len(first) + 2 * 2 * 3 + 2, (
+        "two more of two read-outs at two depths and the chosen one; precision at 1 once, at two depths"
+    )
+    assert {(name, depth): row for name, depth, row in rows}.items() >= first.items()
+
+
 def test_the_slow_choice_of_depths_is_left_out_where_there_is_none(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     methods: list[str] = []
 
