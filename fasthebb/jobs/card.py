@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fasthebb.evaluation.results import Record, load
@@ -25,8 +25,12 @@ with torch.no_grad():
 """
 
 
-def card(net: Net, run: Path, differences: Mapping[str, float]) -> str:
-    """The card as Markdown. differences: by file, how far its outputs are from the net's, relative to the largest."""
+def card(net: Net, run: Path, dataset: str, differences: Mapping[str, float]) -> str:
+    """The card as Markdown.
+
+    dataset: the net's data set as the run's results name it; those of others are left out. differences: by file, how
+    far its outputs are from the net's, relative to the largest.
+    """
     kind = "image-classification" if net.classifier else "image-feature-extraction"
     parts = [
         f"---\nlibrary_name: fasthebb\npipeline_tag: {kind}\ntags:\n- fasthebb\n- hebbian-learning\n---",
@@ -35,7 +39,7 @@ def card(net: Net, run: Path, differences: Mapping[str, float]) -> str:
         markdown(("fact", "value"), _facts(net, run)),
         f"Classes: {_classes(net)}",
         "## Results",
-        _results(run),
+        _results([r for r in _records(run) if r.dataset == dataset]),
         "## Files",
         markdown(("file", "differs from the net by"), [(name, f"{value:.1e}") for name, value in differences.items()]),
         "Differences are the largest of a few random images, relative to the largest output. `model.pt2` and "
@@ -90,8 +94,7 @@ def _classes(net: Net) -> str:
     return f"{listed} and {more} more, see config.json." if more > 0 else f"{listed}."
 
 
-def _results(run: Path) -> str:
-    records = _records(run)
+def _results(records: Sequence[Record]) -> str:
     if not records:
         return "Not measured."
     rows = [

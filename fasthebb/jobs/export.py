@@ -62,8 +62,8 @@ def run(options: ExportOptions, console: Console) -> dict[str, Any]:
         raise ValueError(f"--out {out}: it is there already, and not an empty folder; name another")
     if "onnx" in options.formats:
         _package("onnx"), _package("onnxscript")
-    net, model = read_net(options.run, console)
-    net = _public(net)
+    kept, model = read_net(options.run, console)
+    net = _public(kept)
     model.eval()
     images = torch.rand(
         IMAGES, len(net.mean), net.image_size, net.image_size, generator=torch.Generator().manual_seed(0)
@@ -80,7 +80,7 @@ def run(options: ExportOptions, console: Console) -> dict[str, Any]:
         if net.whitening is not None:
             net.whitening.save(folder / WHITENING)
         atomic_write(folder / CONFIG, json.dumps(net.plain(), indent=1, ensure_ascii=False) + "\n")
-        atomic_write(folder / "README.md", card(net, options.run, differences))
+        atomic_write(folder / "README.md", card(net, options.run, kept.dataset, differences))
     console.say(f"exported: {out}")
     return {"run": options.run, "out": out, "differences": differences}
 

@@ -200,6 +200,16 @@ def test_a_run_without_results_says_so(made: Path, tmp_path: Path) -> None:
     assert "Not measured." in (exported(tmp_path / "run", tmp_path / "out") / "README.md").read_text()
 
 
+def test_the_card_leaves_out_what_was_measured_on_other_data(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "tuned", tmp_path / "run")
+    results = tmp_path / "run" / "results.json"
+    (own,) = json.loads(results.read_text())
+    results.write_text(json.dumps([{**own, "dataset": "folder:/other/images", "method": "knn"}, own]))
+    card = (exported(tmp_path / "run", tmp_path / "out") / "README.md").read_text()
+    assert "| finetune |" in card
+    assert "| knn |" not in card
+
+
 def test_the_card_of_a_study_s_cell(tmp_path: Path) -> None:
     words = ("--methods", "hpca", "--budgets", "20", "--seeds", "0", "--epochs", "1", "--no-finetune", "--no-knn")
     assert main(["study", *NET, "--data", "digits", *words, "--out", f"{tmp_path / 'study'}", "--quiet"]) == 0
