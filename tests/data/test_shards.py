@@ -175,6 +175,11 @@ def test_what_cannot_be_read_is_left_out(images: Path, tmp_path: Path) -> None:
     assert written.unreadable == ["train/red/bad.png (no image of a known kind)"]
     again = write(images, tmp_path / "smaller", short_side=4, resume=True)
     assert again == written, "what could not be read is told again"
+    index = tmp_path / "smaller" / "index.jsonl"
+    rows = [json.loads(line) for line in index.read_text().splitlines()]
+    older = [{name: value for name, value in row.items() if name != "unreadable"} for row in rows]
+    index.write_text("".join(f"{json.dumps(row)}\n" for row in older))
+    assert write(images, tmp_path / "smaller", short_side=4, resume=True) == written._replace(unreadable=[])
 
 
 def test_a_folder_of_other_files_is_left_alone(images: Path) -> None:

@@ -105,8 +105,9 @@ def test_shards_without_what_cannot_be_read(data: Path, tmp_path: Path, capsys: 
     words = ["data", "shard", "--data", f"folder:{data}", "--short-side", "8"]
     assert main([*words, "--out", str(tmp_path / "a")]) == 0
     assert "1 images cannot be read and were left out, first train/red/x.png (" in capsys.readouterr().err
-    assert main([*words, "--out", str(tmp_path / "b"), "--max-bad", "0"]) == 1
-    assert "mend them and write all anew" in capsys.readouterr().err
+    for again in ((), ("--resume",)):
+        assert main([*words, "--out", str(tmp_path / "b"), "--max-bad", "0", *again]) == 1
+        assert "mend them and write all anew" in capsys.readouterr().err
     for wrong, said in (((), "data shard needs --out"), (("--out", "x", "--unlabeled", "digits"), "one set at a time"),
                         (("--out", "x", "--short-side", "0"), "--short-side 0: give 1 or more")):  # fmt: skip
         assert fails(capsys, 2, "data", "shard", "--data", f"folder:{data}", *wrong).count(said) == 1
