@@ -1,4 +1,4 @@
-"""Settings of every test: two threads, real images where they lie, two ranks that live as long as the session."""
+"""Settings of every test: two threads, an own cache, real images where they lie, two ranks for the whole session."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from pool import Ranks, pool
 
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache that no earlier run left anything in, and the user's as it was."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTHEBB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
