@@ -31,6 +31,8 @@ from fasthebb.training.precision import Precision
 from fasthebb.training.run import RunFolder
 from fasthebb.training.watch import RunWatcher
 
+RECORDS = "records.json"  # of a cell, when it is done
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -113,10 +115,14 @@ class Bench:
         """The folder of a cell, of this seed or another."""
         return self.folder.path / "cells" / f"{name}-s{self.seed if seed is None else seed}"
 
+    def pretrained(self, name: str) -> bool:
+        """Whether a method's net of this seed is pre-trained."""
+        return (self.cell(f"pretrain-{name}") / RECORDS).exists()
+
     def once(self, name: str, measure: Callable[[Path], list[Record]]) -> list[Record]:
         """The records of a cell: read if it is done, measured and written if not."""
         path = self.cell(name)
-        done = path / "records.json"
+        done = path / RECORDS
         path.mkdir(parents=True, exist_ok=True)
         with _alone(path):
             if done.exists():

@@ -16,6 +16,7 @@ from fasthebb.study.bench import Bench
 from fasthebb.study.cells import METHODS, hebbian
 from fasthebb.study.tuning import tuned_budgets
 
+UNTRAINED = frozenset({"random", "scratch"})  # methods whose nets are not pre-trained
 PAUSE = 1.0  # seconds until one that found nothing to do looks again
 
 
@@ -42,15 +43,26 @@ def _take(bench: Bench) -> bool:
 def _ready(bench: Bench) -> bool:
     # Other seeds than the first take the settings that it chose.
     first = bench.options.seeds[0]
-    return bench.seed == first or not tuned_budgets(bench) or _mark(bench, first).exists()
+    chosen = bench.seed == first or not tuned_budgets(bench) or _mark(bench, first).exists()
+    return chosen and not _waits(bench)
+
+
+def _waits(bench: Bench) -> bool:
+    # Whether another process is at the method that pre-trains this one's net, and has not pre-trained it yet.
+    by = bench.method.pretrained_by
+    if by == bench.method.name or bench.method.base in UNTRAINED or bench.pretrained(by):
+        return False
+    with _held(_place(bench, name=by)) as free:
+        return not free
 
 
 def _done(bench: Bench) -> bool:
     return _mark(bench).exists()
 
 
-def _place(bench: Bench, seed: int | None = None) -> Path:
-    return bench.folder.path / "cells" / f".{bench.method.name}-s{bench.seed if seed is None else seed}"
+def _place(bench: Bench, seed: int | None = None, name: str | None = None) -> Path:
+    wanted = bench.seed if seed is None else seed
+    return bench.folder.path / "cells" / f".{name or bench.method.name}-s{wanted}"
 
 
 def _mark(bench: Bench, seed: int | None = None) -> Path:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,7 +83,7 @@ def test_each_is_taken_once_and_other_seeds_wait_for_the_first(tmp_path: Path, m
     monkeypatch.setattr(claims, "tuned_budgets", lambda bench: [20] if bench.method.name == "tuned" else [])
     benches = [
         SimpleNamespace(
-            method=SimpleNamespace(name=name, base=name), seed=seed, budgets={20: None},
+            method=SimpleNamespace(name=name, base=name, pretrained_by=name), seed=seed, budgets={20: None},
             folder=SimpleNamespace(path=tmp_path), options=SimpleNamespace(seeds=[0, 1]),
         )
         for name in ("tuned", "plain")
@@ -99,3 +100,44 @@ def test_each_is_taken_once_and_other_seeds_wait_for_the_first(tmp_path: Path, m
         thread.join(5)
     assert sorted(taken) == [("plain", 0), ("plain", 1), ("tuned", 0), ("tuned", 1)]
     assert taken.index(("tuned", 0)) < taken.index(("tuned", 1))
+
+
+def test_who_shares_a_pretraining_is_left_while_another_is_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    trained, other = threading.Event(), threading.Event()
+
+    def measure(bench: SimpleNamespace) -> None:
+        if bench.method.name == "first":
+            trained.wait(5)
+            other.wait(5)
+        taken.append(bench.method.name)
+
+    monkeypatch.setattr(claims, "METHODS", {})
+    monkeypatch.setattr(claims, "hebbian", measure)
+    monkeypatch.setattr(claims, "PAUSE", 0.01)
+    monkeypatch.setattr(claims, "tuned_budgets", lambda bench: [])
+    benches = [
+        SimpleNamespace(
+            method=SimpleNamespace(name=name, base=name, pretrained_by=by), seed=0, budgets={20: None},
+            folder=SimpleNamespace(path=tmp_path), options=SimpleNamespace(seeds=[0]),
+            pretrained=lambda name: trained.is_set(),
+        )
+        for name, by in (("first", "first"), ("second", "first"), ("third", "third"))
+    ]  # fmt: skip
+    threads = [threading.Thread(target=claims.together, args=(benches,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while not taken:
+        assert any(thread.is_alive() for thread in threads)
+    time.sleep(0.05)
+    assert taken == ["third"], "the second would wait for the first's net"
+    trained.set()
+    while len(taken) < 2:
+        assert any(thread.is_alive() for thread in threads)
+    assert taken == ["third", "second"], "which is there now, though the first is not done"
+    other.set()
+    for thread in threads:
+        thread.join(5)
+    assert sorted(taken) == ["first", "second", "third"]
