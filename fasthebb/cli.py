@@ -144,6 +144,7 @@ def _warn(console: Console, command: str, message: Warning | str, kind: type[War
 def _run(given: list[str], console: Console, *, debug: bool, as_document: bool) -> int:
     rank, ranks = launched()
     from fasthebb.distributed import LostRankError, joined
+    from fasthebb.files import told
     from fasthebb.jobs.outcome import Outcome, as_json
     from fasthebb.options import Usage, parse
     from fasthebb.training.stop import Interrupted
@@ -180,15 +181,14 @@ def _run(given: list[str], console: Console, *, debug: bool, as_document: bool) 
     except (ValueError, FloatingPointError, OSError) as error:
         if debug:
             raise
-        console.error(" ".join(str(error).split()))
+        console.error(told(error))
         if isinstance(error, LostRankError) and not rank:
             time.sleep(GRACE + 1)  # for the rank that failed to say why
         return FAILED
     except Exception as error:
         if debug:
             raise
-        reason = " ".join(str(error).split())
-        console.error(f"{type(error).__name__}: {reason} (--debug shows where)")
+        console.error(f"{type(error).__name__}: {told(error)} (--debug shows where)")
         return FAILED
     if isinstance(found, Outcome) and found.error:
         console.error(found.error)

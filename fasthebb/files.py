@@ -35,17 +35,19 @@ def atomic_save(path: AnyPath, write: Callable[[BinaryIO], None]) -> None:
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    told: list[OSError] = []
+    noted: list[OSError] = []
     try:
-        with io.BufferedWriter(_Telling(part, told)) as file:
+        with io.BufferedWriter(_Telling(part, noted)) as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        if told:  # torch.save makes a riddle of it
-            raise OSError(told[0].errno, told[0].strerror, str(path)) from None
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        first = noted[0] if noted else error  # torch.save makes a riddle of it
+        if isinstance(first, OSError) and (noted or str(first.filename) == str(part)):
+            raise OSError(first.errno, first.strerror, str(path)) from None
         raise
     _sync_folder(path.parent)
     _remove_orphans(path)
@@ -87,7 +89,7 @@ def lock(folder: AnyPath) -> Iterator[None]:
 
     A flock on `folder/.lock`: it ends with the process, however that ends, so the file may stay without harm.
 
-    Raises ValueError if another process holds it, if `folder` is a file, or if it cannot be made.
+    Raises ValueError if another process holds it, if `folder` is a file, or if it cannot be made or written.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -96,7 +98,11 @@ def lock(folder: AnyPath) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{folder} cannot be made ({error.strerror}): name another folder") from None
-    with (folder / ".lock").open("ab") as file:
+    try:
+        file = (folder / ".lock").open("ab")
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written ({error.strerror}): make it writable, or name another") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -104,6 +110,15 @@ def lock(folder: AnyPath) -> Iterator[None]:
                 f"{folder} is in use by another process: wait until it ends, or name another folder"
             ) from None
         yield
+
+
+def told(error: BaseException) -> str:
+    """What an error says, in one line; of a file that cannot be used the path and why, without numbers."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return (
+            f"{os.fspath(error.filename)} cannot be used ({error.strerror}): check the path, its permissions, its disk"
+        )
+    return " ".join(str(error).split())
 
 
 def _sync_folder(folder: Path) -> None:

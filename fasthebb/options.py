@@ -21,6 +21,7 @@ from fasthebb.competition import Competition
 from fasthebb.explain import SIGNALLED, classes, one_line
 from fasthebb.finish import Finisher
 from fasthebb.response import Response
+from fasthebb.typed import check_effect, remember
 
 T = TypeVar("T")
 
@@ -60,6 +61,8 @@ def parse(program: str, kind: type[T], given: Sequence[str], defaults: T | None 
         parsed = parser.parse_args([f"--config={json.dumps(config, default=str)}", *words])
         values = parser.instantiate(parsed)
         options = kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]
+        remember(options, words)
+        check_effect(options)
     except (ArgumentError, ValueError) as error:
         raise Usage(one_line(error, parser)) from None
     if values["print_config"]:

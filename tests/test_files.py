@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import pytest
 
-from fasthebb.files import append_line, atomic_save, atomic_write, lock
+from fasthebb.files import append_line, atomic_save, atomic_write, lock, told
 
 HOLDER = """
 import sys
@@ -62,8 +62,13 @@ def test_a_target_that_is_a_folder_leaves_nothing_behind(tmp_path: Path) -> None
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as error:
         atomic_write(tmp_path / "none" / "a", "x")
+    path = tmp_path / "none" / "a"
+    said = f"{path} cannot be used (No such file or directory): check the path, its permissions, its disk"
+    assert told(error.value) == said
+    assert told(ValueError("two\nlines")) == "two lines"
+    assert told(OSError("no path")) == "no path"
 
 
 def test_a_save_removes_what_a_killed_process_left(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ FLOORS = [
     {"matching", "summary", "buffer", "attached"},
     {"hebbian"},
     {"models", "data", "training", "evaluation"},
-    {"explain", "options", "jobs"},
+    {"explain", "options", "typed", "jobs"},
     {"study", "bench"},
     {"recipes"},
     {"cli", "__main__"},

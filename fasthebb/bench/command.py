@@ -12,6 +12,7 @@ from fasthebb.bench.run import run as steps
 from fasthebb.console import Console
 from fasthebb.data import Dataset
 from fasthebb.data.stream import Stream
+from fasthebb.jobs.checks import check_file
 from fasthebb.jobs.options import LoadOptions
 from fasthebb.jobs.setup import load_data
 from fasthebb.models.blocks import one_of
@@ -73,8 +74,7 @@ class BenchOptions(LoadOptions):
             one_of("rule", name, SETTINGS if self.what == "filters" else rules.every_rule())
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"--seeds {', '.join(map(str, self.seeds))}: give one or more, each once")
-        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
-            raise ValueError(f"--out {self.out}: name a file in a folder that is there")
+        check_file(self.out)
 
     def given(self) -> dict[str, Any]:
         """Those of the options that need not be given that are."""

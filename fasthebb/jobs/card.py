@@ -130,4 +130,4 @@ def _code(net: Net) -> str:
 def _command(net: Net) -> str:
     if not net.classifier:
         return ""
-    return "With the run folder itself, `fasthebb predict --run RUN DIR` writes the classes of a folder of images."
+    return "`fasthebb predict --run FOLDER IMAGES`, with this folder, writes the classes of a folder of images."

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 AT_LEAST = {
@@ -61,3 +64,20 @@ def check_numbers(options: Any) -> None:
         for seed in value if name == "seeds" else [value] if name == "seed" and value is not None else []:
             if not 0 <= seed <= LARGEST_SEED:
                 raise ValueError(f"{option} {seed}: give a whole number from 0 to {LARGEST_SEED}")
+
+
+def check_file(out: Path | None, endings: Sequence[str] = ()) -> None:
+    """Check the --out of a command that writes one file; None passes.
+
+    endings: those that its name may have, with the dot.
+
+    Raises:
+        ValueError: it cannot be written there.
+    """
+    if out is None:
+        return
+    wanted = f"a file that ends in {' or '.join(endings)}," if endings else "a file"
+    if out.is_dir() or not out.parent.is_dir() or (endings and out.suffix not in endings):
+        raise ValueError(f"--out {out}: name {wanted} in a folder that is there")
+    if not os.access(out.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise ValueError(f"--out {out}: its folder cannot be written; name {wanted} in another")

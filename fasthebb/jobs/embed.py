@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,10 +17,12 @@ from fasthebb.console import Console
 from fasthebb.data import ImageSet
 from fasthebb.evaluation.features import extract
 from fasthebb.files import atomic_save
+from fasthebb.jobs.checks import check_file
 from fasthebb.jobs.images import Images
-from fasthebb.jobs.net import Net, depths, read_net
+from fasthebb.jobs.net import Net, depths
 from fasthebb.jobs.options import RunDataOptions
 from fasthebb.jobs.setup import load_for, with_data_of
+from fasthebb.jobs.trained import place_of, read_net, trained_folder
 from fasthebb.models import trainable_layers
 from fasthebb.training.loop import device_of, place
 from fasthebb.training.precision import Precision
@@ -33,7 +35,7 @@ class EmbedOptions(RunDataOptions):
     """Write the features of images, what enters a layer of a trained net, to a file.
 
     Args:
-        run: the run folder, of pre-training or of fine-tuning.
+        run: the run folder, of pre-training or of fine-tuning, an exported net, or the name of ready weights.
         images: a folder of images without classes, or one image file, in place of a data set.
         part: which part of the data set.
         depth: depth l is what enters the layer after the l-th hidden one; by default the last, what enters the head.
@@ -64,9 +66,12 @@ class EmbedOptions(RunDataOptions):
         for name, value in (("depth", self.depth), ("pool", self.pool)):
             if value is not None and value < 1:
                 raise ValueError(f"--{name} {value}: give 1 or more")
-        out = self.out
-        if out is not None and (out.suffix not in (".npz", ".parquet") or out.is_dir() or not out.parent.is_dir()):
-            raise ValueError(f"--out {out}: name a file that ends in .npz or .parquet, in a folder that is there")
+        check_file(self.out, (".npz", ".parquet"))
+
+    def idle(self) -> dict[str, str]:
+        """Options that nothing reads beside the others, and why."""
+        of_data = ("part", "data_dir", "download", "labels_file", "unlabeled", "cache_dir", "stream")
+        return dict.fromkeys(of_data, "with --images") if self.images is not None else {}
 
 
 class Embedding(NamedTuple):
@@ -84,7 +89,8 @@ def run(options: EmbedOptions, console: Console) -> dict[str, Any]:
     Raises:
         ValueError: there is no such layer or part, an option does not fit, or pyarrow is missing.
     """
-    out = options.out or options.run / "features.npz"
+    options = replace(options, run=trained_folder(options.run))
+    out = place_of(options.out, options.run, "features.npz")
     if out.suffix == ".parquet":
         _pyarrow("pyarrow")
     net, model = read_net(options.run, console)

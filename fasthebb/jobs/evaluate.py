@@ -18,20 +18,22 @@ from fasthebb.evaluation import confusion_matrix, predictions, topk_accuracy
 from fasthebb.evaluation.results import Record
 from fasthebb.files import atomic_write, lock
 from fasthebb.jobs.frozen import CHOSEN, frozen
-from fasthebb.jobs.net import Net, read_net
+from fasthebb.jobs.net import Net
 from fasthebb.jobs.options import EvaluateOptions
 from fasthebb.jobs.results import add, record
 from fasthebb.jobs.setup import budget, labelled, load_for, set_aside, with_data_of
+from fasthebb.jobs.trained import is_exported, read_net, trained_folder
 from fasthebb.training.loop import device_of, place
 from fasthebb.training.run import read_metrics
 
 
 def run(options: EvaluateOptions, console: Console) -> list[Record]:
-    """Measure the net of a run folder, print the table, and add it to the run's results.
+    """Measure the net of a run folder, print the table, and add it to the run's results; an exported net keeps none.
 
     Raises:
         ValueError: there is nothing to measure, or an option does not fit.
     """
+    options = replace(options, run=trained_folder(options.run))
     net, model = read_net(options.run, console)
     if not (options.wanted or net.classifier):
         raise ValueError(f"{options.run} holds no classifier, so there is nothing to measure: add --probe or --knn")
@@ -41,7 +43,8 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
     assert text is not None
     device = device_of(options.device)
     place(model, device, options.precision)
-    with lock(options.run) if rank() == 0 else contextlib.nullcontext():
+    keeps = rank() == 0 and not is_exported(options.run)
+    with lock(options.run) if keeps else contextlib.nullcontext():
         with first_of_machine():
             dataset = load_for(net, options, console)
         if dataset.classes != net.classes and net.classifier:
@@ -60,7 +63,7 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
             loader = net.loader(dataset.test, options.batch_size, device, indices=tests, shuffle=False)
             scores, truth = map(gathered, predictions(model, loader))
             top1, top5 = (topk_accuracy(scores, truth, k) for k in (1, 5))
-            if rank() == 0:
+            if keeps:
                 _write_confusion(options.run, net, confusion_matrix(scores.argmax(1), truth, len(net.classes)))
             records.append(
                 record(
@@ -75,7 +78,7 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
             unchosen = bool(options.probe_depths)  # no choice among all
             every = [r for r in found if not (unchosen and r.depth is None and r.method in CHOSEN)]
             records += [_named(net, options, r) for r in every]
-        if rank() == 0:
+        if keeps:
             add(options.run, records)
     columns = ("method", "depth", "labels", "top-1 %", "top-5 %")
     console.table(f"{net.dataset}: {options.run}", columns, [_row(r) for r in records])

@@ -25,7 +25,8 @@ from fasthebb.console import Console
 from fasthebb.evaluation.features import extract
 from fasthebb.files import atomic_save, atomic_write
 from fasthebb.jobs.card import card
-from fasthebb.jobs.net import Net, read_net
+from fasthebb.jobs.net import Net
+from fasthebb.jobs.trained import read_net, trained_folder
 from fasthebb.models.ready import CONFIG, WEIGHTS, WHITENING, Program
 from fasthebb.training import checkpoint
 
@@ -39,7 +40,7 @@ class ExportOptions:
     """Write a trained net for others: weights as safetensors, a model card, and programs if asked for.
 
     Args:
-        run: the run folder, of pre-training or of fine-tuning.
+        run: the run folder, of pre-training or of fine-tuning, an exported net, or the name of ready weights.
         out: the folder to make.
         formats: safetensors is always written; torch adds a program of torch.export, onnx one of ONNX.
         half: write the weights as 16-bit floats, half the size; they are read as 32-bit ones.
@@ -62,7 +63,8 @@ def run(options: ExportOptions, console: Console) -> dict[str, Any]:
         raise ValueError(f"--out {out}: it is there already, and not an empty folder; name another")
     if "onnx" in options.formats:
         _package("onnx"), _package("onnxscript")
-    kept, model = read_net(options.run, console)
+    source = trained_folder(options.run)
+    kept, model = read_net(source, console)
     net = _public(kept)
     model.eval()
     images = torch.rand(
@@ -80,7 +82,7 @@ def run(options: ExportOptions, console: Console) -> dict[str, Any]:
         if net.whitening is not None:
             net.whitening.save(folder / WHITENING)
         atomic_write(folder / CONFIG, json.dumps(net.plain(), indent=1, ensure_ascii=False) + "\n")
-        atomic_write(folder / "README.md", card(net, options.run, kept.dataset, differences))
+        atomic_write(folder / "README.md", card(net, source, kept.dataset, differences))
     console.say(f"exported: {out}")
     return {"run": options.run, "out": out, "differences": differences}
 

@@ -12,12 +12,13 @@ from fasthebb.console import Console
 from fasthebb.data import Dataset
 from fasthebb.data.labels import parse_budget
 from fasthebb.distributed import first_of_machine, rank, shared, world_size
-from fasthebb.jobs.net import Net, cut_at, read_net, write_net
+from fasthebb.jobs.net import Net, cut_at, write_net
 from fasthebb.jobs.options import FinetuneOptions
 from fasthebb.jobs.readouts import ReadOutOptions
 from fasthebb.jobs.results import add, record
 from fasthebb.jobs.ridge_head import ridge_head
 from fasthebb.jobs.setup import budget, labelled, load_for, set_aside, source_of, with_data_of
+from fasthebb.jobs.trained import place_of, read_net, trained_folder
 from fasthebb.jobs.views import views_of
 from fasthebb.memory import peak_bytes, reset_peak
 from fasthebb.options import plain
@@ -39,12 +40,13 @@ def run(options: FinetuneOptions, console: Console) -> Path:
     """
     labels = parse_budget(options.labels)
     device = device_of(options.device)
+    options = replace(options, run=trained_folder(options.run))
     before, model = read_net(options.run, console)
     if before.classifier:
         raise ValueError(f"{options.run} is fine-tuned already, on labels of its own: give the run of a pre-training")
     at = "" if options.depth is None else f"-depth{options.depth}"
     kind = "ridge" if options.classifier == "ridge" else "finetune"
-    out = options.out or options.run / f"{kind}-{options.labels}{at}-s{options.seed}"
+    out = place_of(options.out, options.run, f"{kind}-{options.labels}{at}-s{options.seed}")
     options = replace(with_data_of(before, options), out=out)
     defaults = plain(FinetuneOptions(run=options.run))  # what older folders do not name was so
     with RunFolder(out, plain(options), resume=options.resume, console=console, defaults=defaults) as folder:
@@ -60,7 +62,7 @@ def run(options: FinetuneOptions, console: Console) -> Path:
             model = _new_head(before, model, len(dataset.classes))
         aside = set_aside(dataset, before.validation, before.seed)
         chosen, validation = budget(dataset, labels, aside, seed=options.seed, balanced=options.balanced)
-        seconds = next((r["seconds"] for r in reversed(list(read_metrics(options.run)))), None)
+        seconds = next((r["seconds"] for r in reversed(list(read_metrics(options.run)))), before.pretrain_seconds)
         net = replace(
             before,
             dataset=dataset.name,

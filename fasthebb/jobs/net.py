@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fasthebb.console import Console
 from fasthebb.data import ImageSet, Loader
 from fasthebb.data.whitening import Whitening
 from fasthebb.distributed import rank, world_size
@@ -19,8 +18,6 @@ from fasthebb.files import atomic_write
 from fasthebb.models import call_order, head_name, trainable_layers
 from fasthebb.models.cut import HEAD
 from fasthebb.models.ready import WHITENING, build_as, cut_as
-from fasthebb.training import checkpoint
-from fasthebb.training.run import finished
 
 
 @dataclass(frozen=True)
@@ -224,25 +221,3 @@ def write_net(path: Path, net: Net) -> None:
     if net.whitening is not None:
         net.whitening.save(path / WHITENING)
     atomic_write(path / "model.json", json.dumps(net.plain(), indent=1, ensure_ascii=False) + "\n")
-
-
-def read_net(run: Path, console: Console) -> tuple[Net, nn.Module]:
-    """The trained net of a run folder, from its checkpoint; warns if the run is not finished.
-
-    Raises:
-        ValueError: there is no run, or its checkpoint or whitening is not sound.
-    """
-    if not run.is_dir():
-        raise ValueError(f"{run}: there is no such run folder; give the --out of an earlier pretrain or finetune")
-    state = checkpoint.load(run / "checkpoints" / "last.pt")
-    net = Net.of(state["about"], run)
-    if net.whitened:
-        net = replace(net, whitening=Whitening.load(run / WHITENING))
-    model = net.build()
-    try:
-        model.load_state_dict(state["parts"]["model"])
-    except (RuntimeError, KeyError):
-        raise ValueError(f"{run}: its checkpoint does not fit the net {net.model!r}; train it again") from None
-    if (run / "config.yaml").exists() and not finished(run):
-        console.warn(f"{run} is not finished: its net is as of step {state['progress']['step']}")
-    return net, model

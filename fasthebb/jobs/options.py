@@ -152,13 +152,17 @@ class PretrainOptions(RankOptions, ImageOptions):
     checkpoint_steps: int = 200
     tensorboard: bool = False
 
+    def idle(self) -> dict[str, str]:
+        """Options that nothing reads beside the others, and why."""
+        return {"rule": "with --layer-rules"} if self.layer_rules else {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(RankOptions, HeadOptions, RunDataOptions):
     """Train a pre-trained net on few labels: by backpropagation, or the classifier alone in closed form.
 
     Args:
-        run: the run folder of the pre-training.
+        run: the run folder of the pre-training, an exported net, or the name of ready weights.
         labels: the label budget: a fraction of the training images (0.1 or 10%) or a count (500).
         balanced: as many labels of every class; otherwise a plain shuffle.
         head_only: train the classifier alone, on frozen features.
@@ -214,7 +218,7 @@ class EvaluateOptions(ReadOutOptions, RunDataOptions):
     """Measure a trained net on test images; results are added to the run's results.csv and results.json.
 
     Args:
-        run: the run folder, of pre-training or of fine-tuning.
+        run: the run folder, of pre-training or of fine-tuning, an exported net, or the name of ready weights.
         labels: the label budget of probe and knn, all labels by default; a fine-tuned net keeps its own.
         balanced: as many labels of every class, otherwise a plain shuffle; a fine-tuned net keeps its own.
         seed: decides which labels; by default the run's, and a fine-tuned net keeps its own.
@@ -234,3 +238,7 @@ class EvaluateOptions(ReadOutOptions, RunDataOptions):
         super().__post_init__()
         if self.labels is not None:
             parse_budget(self.labels)
+
+    def idle(self) -> dict[str, str]:
+        """Options that nothing reads beside the others, and why."""
+        return self.unread()

@@ -15,9 +15,10 @@ from torch import nn
 from fasthebb.console import Console
 from fasthebb.evaluation.confusion import predictions
 from fasthebb.files import atomic_save
-from fasthebb.jobs.checks import check_numbers
+from fasthebb.jobs.checks import check_file, check_numbers
 from fasthebb.jobs.images import Images
-from fasthebb.jobs.net import Net, read_net
+from fasthebb.jobs.net import Net
+from fasthebb.jobs.trained import read_net
 from fasthebb.training.loop import device_of, place
 from fasthebb.training.precision import Precision
 
@@ -29,7 +30,7 @@ class PredictOptions:
     """Write the class of every image below a folder as CSV: path, class, confidence.
 
     Args:
-        run: the run folder of a fine-tuned net.
+        run: the run folder of a fine-tuned net, or what export made of it.
         images: a folder of images, or one image file; the option's name may be left out.
         top: how many classes of each image, the likeliest first; above 1 with a column rank.
         out: the CSV file; standard output by default.
@@ -52,8 +53,7 @@ class PredictOptions:
         check_numbers(self)
         if self.top < 1:
             raise ValueError(f"--top {self.top}: give 1 or more")
-        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
-            raise ValueError(f"--out {self.out}: name a file in a folder that is there")
+        check_file(self.out)
 
 
 def run(options: PredictOptions, console: Console) -> dict[str, Any]:
@@ -100,8 +100,10 @@ def _rows(net: Net, model: nn.Module, source: Images, options: PredictOptions) -
 
 def _write(rows: Iterator[Row], top: int, file: TextIO) -> None:
     columns = ["path", "rank", "class", "confidence"] if top > 1 else ["path", "class", "confidence"]
+    first = next(rows, None)  # before anything is written, for it may fail
     writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
+    writer.writerows([first] if first else [])
     writer.writerows(rows)
 
 

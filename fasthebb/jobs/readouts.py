@@ -56,3 +56,14 @@ class ReadOutOptions:
     def wanted(self) -> bool:
         """Whether there is a read-out to measure."""
         return self.probe or self.together or self.knn or self.propagate or self.svm or self.retrieval
+
+    def unread(self) -> dict[str, str]:
+        """Options that no read-out wanted reads, and why."""
+        probed, neighbours = self.probe or self.together, self.knn or self.propagate
+        return {
+            **({} if self.probe else dict.fromkeys(("probe_method", "probe_epochs"), "without --probe")),
+            **({"probe_epochs": "with --probe-method ridge"} if self.probe and self.probe_method == "ridge" else {}),
+            **({} if probed else dict.fromkeys(("mirror", "shifts"), "without --probe or --together")),
+            **({} if neighbours else {"k": "without --knn or --propagate"}),
+            **({} if self.wanted else dict.fromkeys(("probe_depths", "pool"), "without a read-out such as --probe")),
+        }

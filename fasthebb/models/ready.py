@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fasthebb.data.decode import decode_image, reason
 from fasthebb.data.whitening import Whitening
 from fasthebb.models.cut import Cut
 from fasthebb.models.registry import build
@@ -30,7 +31,8 @@ class Program(nn.Module):
     """A net and all that its images go through before it: from float32 [N, C, H, W] in [0, 1] to scores [N, classes].
 
     A net without a classifier ends where its head begins, so that it gives features [N, F]. `about` holds what the net
-    is: its classes, image_size, rule and so on.
+    is: its classes, image_size, rule and so on. Calling it raises ValueError for images of another type or number of
+    channels.
     """
 
     image_mean: Tensor  # names that no operator has, for ONNX names what it computes by operators
@@ -49,7 +51,27 @@ class Program(nn.Module):
         self.register_buffer("image_std", torch.tensor(about["std"])[:, None, None])
         self.register_buffer("image_whitening", torch.empty(0) if whitening is None else whitening.matrix)
 
+    def read(self, *files: str | os.PathLike[str]) -> Tensor:
+        """Image files as the net takes them, float32 [N, C, H, W] in [0, 1], on the CPU.
+
+        Raises ValueError for a file that cannot be read.
+        """
+        side, channels, resize = self.about["image_size"], len(self.about["mean"]), self.about["resize"]
+        found = torch.empty(len(files), channels, side, side)
+        for image, file in zip(found, files):
+            try:
+                image.copy_(torch.tensor(decode_image(file, side, channels, resize)) / 255)
+            except Exception as error:  # pillow's readers raise anything on a malformed file
+                raise ValueError(f"{os.fspath(file)} cannot be read ({reason(error)}): check the file") from None
+        return found
+
     def forward(self, images: Tensor) -> Tensor:
+        channels = len(self.image_mean)
+        if images.ndim != 4 or images.shape[1] != channels or not images.is_floating_point():
+            raise ValueError(
+                f"images {images.dtype} {list(images.shape)}: the net takes floats [N, {channels}, H, W] in [0, 1], as "
+                "its read(files) gives them"
+            )
         x = (images - self.image_mean) / self.image_std
         if self._whitening is not None:
             x = replace(self._whitening, matrix=self.image_whitening)(x)
@@ -106,13 +128,17 @@ def _folder(name_or_path: str | Path) -> Path:
         return path
     if path.is_dir():
         raise ValueError(f"{path} holds no net: name a folder that `fasthebb export`, pretrain or finetune wrote")
-    places = [folder for folder in _places() if folder.is_dir()]
-    for place in places:
-        if len(path.parts) == 1 and (place / path / CONFIG).is_file():
-            return place / path
-    known = sorted({config.parent.name for place in places for config in place.glob(f"*/{CONFIG}")})
+    if ready := ready_folder(path):
+        return ready
+    known = sorted({config.parent.name for place in _places() for config in place.glob(f"*/{CONFIG}")})
     there = f"there are {', '.join(known)}" if known else f"set {PLACES} to the weights/ folder of the repository"
     raise ValueError(f"{str(name_or_path)!r} is neither a folder nor the name of ready weights: {there}")
+
+
+def ready_folder(name: Path) -> Path | None:
+    """The folder of ready weights of a name, if there are such."""
+    found = (place / name for place in _places() if len(name.parts) == 1 and (place / name / CONFIG).is_file())
+    return next(found, None)
 
 
 def _places() -> Iterator[Path]:

@@ -7,7 +7,7 @@ steps cost beside one of pre-training was measured on two cores.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 from fasthebb.console import Console
@@ -17,6 +17,7 @@ from fasthebb.study.options import StudyOptions, standard_rules
 from fasthebb.study.softhebb import softhebb
 from fasthebb.training.loop import device_of
 from fasthebb.training.run import FREE, read_config
+from fasthebb.typed import typed
 
 SIDE = 32  # pixels, for which the net is made, and of the images that are timed
 SMALLEST, LARGE, LARGEST = 24, 64, 96  # sides that images have; smaller ones are enlarged to SIDE
@@ -93,7 +94,7 @@ def choose(found: Glance, minutes: float, second: float) -> Choice:
 def decided(options: StudyOptions, console: Console) -> tuple[StudyOptions, list[str]]:
     """The options with what --minutes leaves to be chosen, and the reasons; as the study in the folder has it, if any.
 
-    An option that has its default is chosen.
+    An option that is not typed and has its default is chosen.
 
     Raises:
         ValueError: the images cannot be read, or methods are named whose options are not chosen here.
@@ -109,13 +110,13 @@ def decided(options: StudyOptions, console: Console) -> tuple[StudyOptions, list
     config = options.out / "config.yaml"
     if config.exists() and "budgets" in read_config(options.out):
         before = parse("fasthebb study", StudyOptions, [f"--config={config}"])
-        choice = Choice({name: value for name, value in vars(before).items() if name not in FREE}, [])
+        choice = Choice({f.name: getattr(before, f.name) for f in fields(before) if f.name not in FREE}, [])
     else:
         found = glance(options, options.channels, console)
         second = seconds_an_image(SIDE, found.channels, device_of(options.device))
         choice = choose(found, options.minutes, second)
-    kept, default = vars(options), vars(StudyOptions())
-    chosen = {name: value for name, value in choice.options.items() if kept[name] == default[name]}
+    kept = typed(options)
+    chosen = {name: value for name, value in choice.options.items() if name not in kept}
     return replace(options, **{**chosen, "minutes": None}), choice.reasons
 
 

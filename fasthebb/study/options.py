@@ -76,7 +76,7 @@ class StudyOptions(ReadOutOptions, OnwardOptions, ImageOptions):
 
     Args:
         recipe: the recipe that the other options start from.
-        minutes: choose every option that has its default so that the study takes about so long.
+        minutes: choose every option that is not given so that the study takes about so long.
         methods: rules, baselines (random, scratch, vae, simclr, pca-patches, kmeans-patches), variants in own.
         own: by method, options that differ for it; a variant has a name of its own, says what it is, and its title.
         budgets: label budgets, fractions of the training images (0.1 or 10%) or counts (500).

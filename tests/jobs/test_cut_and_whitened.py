@@ -16,7 +16,7 @@ import torch
 from tiny import NET, QUIET, fails, weights, write_images
 
 from fasthebb.cli import main
-from fasthebb.jobs.net import read_net
+from fasthebb.jobs.trained import read_net
 
 
 def done(*words: object) -> None:

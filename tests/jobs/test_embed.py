@@ -14,7 +14,7 @@ from fasthebb.cli import main
 from fasthebb.data import load
 from fasthebb.evaluation import extract
 from fasthebb.jobs import images
-from fasthebb.jobs.net import read_net
+from fasthebb.jobs.trained import read_net
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ from tiny import NET, QUIET, equal, fails, weights, write_images
 from fasthebb.cli import main
 from fasthebb.evaluation import extract
 from fasthebb.jobs import export
-from fasthebb.jobs.net import Net, read_net
+from fasthebb.jobs.net import Net
+from fasthebb.jobs.trained import read_net
 from fasthebb.models import FORWARDS, head_name
 
 RUNS = ["run", "tuned", "cut"]

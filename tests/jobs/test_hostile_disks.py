@@ -136,4 +136,8 @@ def test_a_read_only_run(nobody: Path, words: list[str], capsys: pytest.CaptureF
     assert main(words) == 0
     read_only(nobody)
     said = fails(capsys, 1, "evaluate", "--run", nobody / "run", "--knn")
-    assert str(nobody / "run") in said
+    assert f"{nobody / 'run'} cannot be written (Permission denied): make it writable, or name another" in said
+    out = nobody / "run" / "x.json"
+    assert f"--out {out}: its folder cannot be written; name a file in another" in fails(
+        capsys, 2, "bench", "--out", out
+    )

@@ -16,7 +16,8 @@ from fasthebb.cli import main
 from fasthebb.data import load
 from fasthebb.evaluation import extract, linear_probe, topk_accuracy
 from fasthebb.jobs import frozen
-from fasthebb.jobs.net import layer_at, read_net, spot_of
+from fasthebb.jobs.net import layer_at, spot_of
+from fasthebb.jobs.trained import read_net
 from fasthebb.models import build
 
 

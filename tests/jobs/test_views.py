@@ -18,8 +18,9 @@ from fasthebb.evaluation import extract, linear_probe, topk_accuracy
 from fasthebb.evaluation.propagation import propagate
 from fasthebb.evaluation.results import Record
 from fasthebb.jobs import frozen
-from fasthebb.jobs.net import Net, read_net
+from fasthebb.jobs.net import Net
 from fasthebb.jobs.readouts import ReadOutOptions
+from fasthebb.jobs.trained import read_net
 
 INPUTS = {1: "4", 2: "8"}  # by depth, what the features enter
 FEW = torch.tensor([3, 30, 8, 14, 21, 40, 2, 9, 37, 16, 5, 28])  # the labelled images

@@ -13,7 +13,7 @@ from tiny import NET, QUIET, write_images
 
 from fasthebb.cli import main
 from fasthebb.evaluation import extract
-from fasthebb.jobs.net import read_net
+from fasthebb.jobs.trained import read_net
 from fasthebb.models import Program, load
 
 RUNS = ["run", "tuned", "cut"]
@@ -124,3 +124,30 @@ def test_the_ready_weights(name: str) -> None:
         features = net(images)
     assert features.isfinite().all()
     assert (features[0] - features[1]).abs().mean() > 0.1 * features.abs().mean()
+
+
+def test_it_reads_files_as_commands_do(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted((made / "images").rglob("*.png"))
+    program = load(made / "tuned")
+    images = program.read(*files[:3])
+    assert (images.shape, images.dtype) == ((3, 3, 12, 12), torch.float32)
+    assert 0 <= float(images.min()) < float(images.max()) <= 1
+    with torch.no_grad():
+        numbers = program(images).argmax(1)
+    capsys.readouterr()
+    for file, number in zip(files, numbers):
+        assert main(["predict", "--run", str(made / "tuned"), str(file)]) == 0
+        assert capsys.readouterr().out.splitlines()[1].split(",")[1] == program.about["classes"][number]
+    assert program.read().shape == (0, 3, 12, 12)
+
+
+def test_files_and_images_that_it_cannot_take(made: Path, tmp_path: Path) -> None:
+    program = load(made / "tuned")
+    (tmp_path / "x.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"x\.png cannot be read \(no image of a known kind\): check the file"):
+        program.read(tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"none\.png cannot be read"):
+        program.read(tmp_path / "none.png")
+    for wrong in (images().byte(), images()[:, :1], images()[0]):
+        with pytest.raises(ValueError, match=r"the net takes floats \[N, 3, H, W\] in \[0, 1\]"):
+            program(wrong)

@@ -13,6 +13,7 @@ from PIL import Image
 from tiny import QUIET, fails, write_images
 
 from fasthebb.cli import main
+from fasthebb.options import parse
 from fasthebb.study import choose as choosing
 from fasthebb.study.choose import LEARNING, Plan, choose, decided
 from fasthebb.study.glance import Glance, glance, seconds_an_image
@@ -126,6 +127,9 @@ def test_what_is_given_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (options.model, options.lr, options.mirror) == ("deephebb", 1.0, False)
     assert reasons
     assert decided(options, QUIET) == (options, [])
+    words = ["--minutes", "5", "--seeds", "0", "1", "2", "--model", "sixlayer", "--lr=0.001"]
+    typed, _ = decided(parse("fasthebb study", StudyOptions, words), QUIET)
+    assert (typed.seeds, typed.model, typed.lr, typed.batch_size) == ([0, 1, 2], "sixlayer", 1e-3, 10), "as typed"
 
 
 def test_a_study_of_a_folder(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from fasthebb.cli import main
 from fasthebb.data import load
-from fasthebb.jobs.net import read_net
+from fasthebb.jobs.trained import read_net
 from fasthebb.study.bench import Bench
 from fasthebb.training.checkpoint import seed_everything
 from fasthebb.training.run import read_metrics

@@ -16,8 +16,8 @@ from tiny import LAYERS, NET, QUIET, equal, snapshot, timeless
 from fasthebb.cli import main
 from fasthebb.data import Loader, load
 from fasthebb.data.whitening import fit_whitening
-from fasthebb.jobs.net import read_net
 from fasthebb.jobs.setup import all_but, set_aside
+from fasthebb.jobs.trained import read_net
 from fasthebb.study import runner
 from fasthebb.study.bench import Bench
 from fasthebb.training.finetune import accuracy

@@ -13,7 +13,7 @@ import torch
 from tiny import HEAD, NET, QUIET, equal, fails, metrics, timeless, weights
 
 from fasthebb.cli import main
-from fasthebb.jobs.net import read_net
+from fasthebb.jobs.trained import read_net
 from fasthebb.study import cells
 from fasthebb.study.options import StudyOptions
 from fasthebb.training.loop import Progress

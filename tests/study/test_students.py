@@ -19,7 +19,7 @@ from fasthebb.data import Dataset, load
 from fasthebb.evaluation import topk_accuracy
 from fasthebb.evaluation.results import Record, summarise
 from fasthebb.jobs import setup
-from fasthebb.jobs.net import read_net
+from fasthebb.jobs.trained import read_net
 from fasthebb.study import bench, students
 from fasthebb.study.families import family
 from fasthebb.study.options import StudyOptions

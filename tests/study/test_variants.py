@@ -13,7 +13,7 @@ from tiny import NET, equal, fails, timeless, weights
 
 from fasthebb.cli import main
 from fasthebb.evaluation.results import load
-from fasthebb.jobs.net import read_net
+from fasthebb.jobs.trained import read_net
 from fasthebb.rules import HPCA
 from fasthebb.study.options import StudyOptions, differences, title_of
 from fasthebb.training.run import read_config

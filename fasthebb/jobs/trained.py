@@ -1,0 +1,89 @@
+"""The trained net that a command is given: of a run folder, of an exported one, or ready weights by their name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from fasthebb.console import Console
+from fasthebb.data.whitening import Whitening
+from fasthebb.jobs.net import Net
+from fasthebb.models.ready import CONFIG, WEIGHTS, WHITENING, ready_folder
+from fasthebb.training import checkpoint
+from fasthebb.training.run import finished
+
+
+def trained_folder(run: Path) -> Path:
+    """The folder of a run, or of ready weights of that name.
+
+    Raises:
+        ValueError: there is no such folder, or nothing trained is in it.
+    """
+    if not run.is_dir():
+        ready = ready_folder(run)
+        if ready is None:
+            raise ValueError(f"{run}: there is no such run folder; give the --out of an earlier pretrain or finetune")
+        return ready
+    if (run / "cells").is_dir():
+        cells = sorted(checkpoint.parent.parent for checkpoint in (run / "cells").glob("*/checkpoints/last.pt"))
+        first = f", such as {cells[0]}" if cells else ""
+        raise ValueError(f"{run} is a study: give the folder of one of its nets{first}")
+    return run
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder is what `fasthebb export` writes, which holds a net and no run."""
+    return (folder / CONFIG).is_file() and not (folder / "checkpoints").is_dir()
+
+
+def place_of(out: Path | None, run: Path, name: str) -> Path:
+    """Where a command writes what it makes of a net: where --out says, or in the net's run folder under a name.
+
+    Raises:
+        ValueError: it is for --out to say, because the net is an exported one.
+    """
+    if out is None and is_exported(run):
+        raise ValueError(f"{run} is an exported net, not a run: say with --out where to write")
+    return out or run / name
+
+
+def read_net(run: Path, console: Console) -> tuple[Net, nn.Module]:
+    """The trained net of a folder, of a run from its checkpoint; warns if the run is not finished.
+
+    Raises:
+        ValueError: there is no run, or its checkpoint or whitening is not sound.
+    """
+    run = trained_folder(run)
+    if is_exported(run):
+        return _exported(run)
+    state = checkpoint.load(run / "checkpoints" / "last.pt")
+    net, model = _built(Net.of(state["about"], run), run)
+    try:
+        model.load_state_dict(state["parts"]["model"])
+    except (RuntimeError, KeyError):
+        raise ValueError(f"{run}: its checkpoint does not fit the net {net.model!r}; train it again") from None
+    if (run / "config.yaml").exists() and not finished(run):
+        console.warn(f"{run} is not finished: its net is as of step {state['progress']['step']}")
+    return net, model
+
+
+def _exported(folder: Path) -> tuple[Net, nn.Module]:
+    try:
+        about, state = json.loads((folder / CONFIG).read_bytes()), load_file(folder / WEIGHTS)
+        net, model = _built(Net.of(about, folder), folder)
+        model.load_state_dict(state)
+    except (OSError, SafetensorError, UnicodeDecodeError, RuntimeError, json.JSONDecodeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(f"{folder} holds no net of this version of fasthebb ({reason}): export it again") from None
+    return net, model
+
+
+def _built(net: Net, folder: Path) -> tuple[Net, nn.Module]:
+    if net.whitened:
+        net = replace(net, whitening=Whitening.load(folder / WHITENING))
+    return net, net.build()

@@ -1,0 +1,100 @@
+"""Commands take an exported net, or ready weights by their name, where they take a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import NET, equal, fails, weights, write_images
+
+from fasthebb.cli import main
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whitened run and its fine-tuning, cut at depth 1, and in ready/ both of them exported."""
+    root = tmp_path_factory.mktemp("made")
+    start = (*NET, "--data", f"folder:{write_images(root / 'images')}", "--epochs", "1", "--batch-size", "16")
+    assert main(["pretrain", *start, "--rule", "SoftWTA", "--whiten", "--out", f"{root / 'run'}", "--quiet"]) == 0
+    assert main(["finetune", *tuned(f"{root / 'run'}"), "--out", f"{root / 'tuned'}", "--quiet"]) == 0
+    for name in ("run", "tuned"):
+        assert main(["export", "--run", f"{root / name}", "--out", f"{root / 'ready' / name}", "--quiet"]) == 0
+    return root
+
+
+def tuned(run: str) -> list[str]:
+    return ["--run", run, "--labels", "12", "--min-steps", "1", "--epochs", "2", "--depth", "1"]
+
+
+def predicted(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, str]]:
+    capsys.readouterr()
+    assert main(["predict", *words]) == 0
+    return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+
+def test_predict(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = str(made / "images")
+    rows = predicted(capsys, "--run", str(made / "tuned"), images)
+    assert len(rows) == 36
+    assert predicted(capsys, "--run", str(made / "ready" / "tuned"), images) == rows
+
+
+def test_ready_weights_by_name(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FASTHEBB_WEIGHTS", str(made / "ready"))
+    embed = ["embed", "--images", str(made / "images"), "--quiet", "--out"]
+    for run in ("run", str(made / "run")):
+        assert main([*embed, f"{tmp_path / 'x'}{len(run)}.npz", "--run", run]) == 0
+    one, two = (np.load(file)["features"] for file in sorted(tmp_path.glob("*.npz")))
+    np.testing.assert_array_equal(one, two)
+    assert "is an exported net, not a run: say with --out where to write" in fails(
+        capsys, 1, *embed[:-1], "--run", "run"
+    )
+    assert "other: there is no such run folder" in fails(capsys, 1, *embed[:-1], "--run", "other")
+
+
+def test_finetune(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["finetune", *tuned(str(made / "ready" / "run")), "--data", f"folder:{made / 'images'}"]
+    assert "say with --out where to write" in fails(capsys, 1, *words)
+    assert main([*words, "--out", str(tmp_path / "tuned"), "--quiet"]) == 0
+    assert equal(weights(tmp_path / "tuned"), weights(made / "tuned"))
+
+
+def test_evaluate_keeps_no_results_in_it(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ready = made / "ready" / "tuned"
+    before = sorted(ready.iterdir())
+    data = ["--data", f"folder:{made / 'images'}", "--knn"]
+    assert main(["evaluate", "--run", str(made / "tuned"), *data]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("finetune", "knn"))]
+    assert main(["evaluate", "--run", str(ready), *data]) == 0
+    again = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("finetune", "knn"))]
+    assert len(rows) >= 2
+    assert again == rows
+    assert sorted(ready.iterdir()) == before
+
+
+def test_an_exported_net_is_exported_again(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "again"
+    assert main(["export", "--run", str(made / "ready" / "run"), "--out", str(out), "--half", "--quiet"]) == 0
+    assert (out / "model.safetensors").stat().st_size < (made / "ready" / "run" / "model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "whitening.safetensors"])
+def test_a_damaged_one(name: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in (made / "ready" / "tuned").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes()[: 10 if file.name == name else None])
+    assert str(tmp_path) in fails(capsys, 1, "predict", "--run", tmp_path, made / "images")
+
+
+def test_a_study_is_no_run(tmp_path: Path, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cells").mkdir()
+    said = fails(capsys, 1, "predict", "--run", tmp_path, made / "images")
+    assert said.endswith(f"{tmp_path} is a study: give the folder of one of its nets\n")
+    (tmp_path / "cells" / "finetune-hpca-12-s0").symlink_to(made / "tuned")
+    said = fails(capsys, 1, "predict", "--run", tmp_path, made / "images")
+    assert said.endswith(f"one of its nets, such as {tmp_path}/cells/finetune-hpca-12-s0\n")
