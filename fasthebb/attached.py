@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, cast
 
@@ -134,6 +134,33 @@ class Layer:
             update_norm=None if self.update is None else float(self.update),
             twins=int(duplicates(w).sum()) if compare else None,
         )
+
+
+class Listener:
+    """The forward hook of a layer: in training mode `hear` gets the layer, its input and its output.
+
+    It hears that layer alone: a copy of the model keeps it without effect, and a pickled model has `Deaf` in its place.
+    """
+
+    def __init__(self, layer: Layer, hear: Callable[[Layer, Tensor, Tensor], None]) -> None:
+        self._layer, self._hear = layer, hear
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
+        if module is self._layer.module and module.training:
+            self._hear(self._layer, args[0] if args else kwargs["input"], out)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Listener:
+        return self
+
+    def __reduce__(self) -> tuple[type[Deaf], tuple[()]]:
+        return Deaf, ()
+
+
+class Deaf:
+    """A forward hook that does nothing."""
+
+    def __call__(self, *_: object) -> None:
+        """Hear nothing."""
 
 
 def grouped(layers: Sequence[Layer]) -> list[tuple[Buffer, list[Layer]]]:

@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fasthebb.attached import Layer, grouped, restore, sum_dtype
+from fasthebb.attached import Layer, Listener, grouped, restore, sum_dtype
 from fasthebb.buffer import Buffer
 from fasthebb.matching import match
 from fasthebb.rules.base import Rule
@@ -69,7 +69,7 @@ class Hebbian:
         self._groups: list[tuple[Buffer, list[Layer]]] = []
         self._sums: dict[Layer, Sums] = {}
         self._hooks = [  # before other hooks, which may change the output
-            layer.module.register_forward_hook(self._listener(layer), with_kwargs=True, prepend=True)
+            layer.module.register_forward_hook(Listener(layer, self._hear), with_kwargs=True, prepend=True)
             for layer in self._layers
         ]
         _attached.update(layer.module for layer in self._layers)
@@ -176,18 +176,16 @@ class Hebbian:
         for complaint in filter(None, complaints):
             raise FloatingPointError(complaint)
 
-    def _listener(self, layer: Layer) -> Any:
-        def listen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
-            if module is not layer.module or not module.training:  # a copy of the model keeps the hook
-                return
-            if layer not in self._order:
-                self._order.append(layer)
-            if not layer.active:
-                return
-            x = args[0] if args else kwargs["input"]
-            layer.listen(self._sums_of(layer), x.detach(), out.detach(), self.signal)
+    def __deepcopy__(self, memo: dict[int, Any]) -> Hebbian:
+        raise TypeError(
+            "A handle is of one model: copy the model alone, attach() the copy, and load state_dict() there"
+        )
 
-        return listen
+    def _hear(self, layer: Layer, x: Tensor, out: Tensor) -> None:
+        if layer not in self._order:
+            self._order.append(layer)
+        if layer.active:
+            layer.listen(self._sums_of(layer), x.detach(), out.detach(), self.signal)
 
     def _ordered(self) -> list[Layer]:
         return self._order + [layer for layer in self._layers if layer not in self._order]

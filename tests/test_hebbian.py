@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -153,3 +154,18 @@ def test_a_copy_of_an_attached_model_is_plain() -> None:
     assert all(p.grad is None for p in twin.parameters())
     assert same(written(model), want)
     assert same(grads(twin, x), want)  # and can be attached itself
+
+
+def test_a_pickled_model_is_plain_and_a_handle_is_not_copied() -> None:
+    model = nn.Sequential(nn.Linear(4, 3))
+    hebb = fasthebb.attach(model, fasthebb.HPCA())
+    again = pickle.loads(pickle.dumps(model)).train()
+    again(torch.randn(2, 4))
+    with pytest.raises(ValueError, match="without a forward"):
+        hebb.write_grad()
+    torch.testing.assert_close(again[0].weight, model[0].weight)
+    other = fasthebb.attach(again, fasthebb.HPCA())  # it is attached to nothing
+    again(torch.randn(2, 4))
+    other.write_grad()
+    with pytest.raises(TypeError, match="copy the model alone, attach"):
+        copy.deepcopy((model, hebb))

@@ -16,6 +16,7 @@ from fasthebb.evaluation.knn import right_places
 from fasthebb.hebbian import Hebbian
 from fasthebb.models import head_name
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
+from fasthebb.training.passes import batches_of
 from fasthebb.training.sgd import nesterov
 from fasthebb.training.spread import Spread
 
@@ -60,13 +61,13 @@ def finetune(
         One record an epoch: epoch, step, seconds, lr, loss, accuracy and, with validation, val_accuracy, in percent.
 
     Raises:
-        ValueError: no such head, nothing to train on, a negative number, a weight for rules without a handle, or rules
-            that could not listen in the first steps.
+        ValueError: no such head, nothing to train on, labels that the model has no class for, a negative number, a
+            weight for rules without a handle, or rules that could not listen in the first steps.
         FloatingPointError: the loss is not finite.
     """
     _check(head_steps, hidden_rate, hebb, local)
     device = next(model.parameters()).device
-    plan = Plan(len(loader), epochs, max_steps)
+    plan = Plan(batches_of(loader), epochs, max_steps)
     parts = _Parts(model, head or head_name(model), plan.total if head_only else head_steps)
     groups = parts.groups(head_only, hidden_rate)
     spread = Spread(model, loader)
@@ -85,7 +86,7 @@ def finetune(
             hebb.signal = labels
         with torch.enable_grad():
             scores = spread(x)
-            loss = F.cross_entropy(scores, labels) if len(x) else scores.sum() * 0
+            loss = _loss(scores, labels) if len(x) else scores.sum() * 0
         broken = spread.broken(loss)
         if broken is not None:
             raise diverged(model, loss, number, lr, parts.head, broken)
@@ -113,6 +114,16 @@ def finetune(
         return train(
             loader, plan, step, parts=kept, after_epoch=after_epoch, watcher=watcher, description="finetune"
         ).history
+
+
+def _loss(scores: Tensor, labels: Tensor) -> Tensor:
+    try:
+        return F.cross_entropy(scores, labels)
+    except IndexError:  # on a CPU; a GPU says it later, and ends the process
+        raise ValueError(
+            f"Labels from {int(labels.min())} to {int(labels.max())} for a model of {scores.shape[1]} classes: they "
+            "count from 0; leave unlabelled images (-1) out, or give the model as many classes"
+        ) from None
 
 
 def diverged(model: nn.Module, loss: Tensor, number: int, lr: float, head: str, where: int = 0) -> FloatingPointError:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from fasthebb.data import Loader
 from fasthebb.models import head_name
 from fasthebb.training.finetune import diverged
-from fasthebb.training.loop import Batch, History, Plan, Stateful, Watcher, train
+from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
 from fasthebb.training.sgd import nesterov
 
 
@@ -88,7 +88,7 @@ def fixmatch(
     plan = Plan(len(labelled), max(1, -(-steps // len(labelled))), steps)
     optimizer = nesterov(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     average = copy.deepcopy(model)
-    views: list[Iterator[Batch]] = []
+    views: list[Iterator[tuple[Tensor, Tensor]]] = []
 
     def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float | Tensor]:
         if not views:  # the first step, or where a run goes on
@@ -140,7 +140,7 @@ def _check_views(weak: Loader, strong: Loader) -> None:
         raise ValueError("weak and strong give other images: make both loaders of one set, seed and batch size")
 
 
-def _stream(loader: Loader, step: int) -> Iterator[Batch]:
+def _stream(loader: Loader, step: int) -> Iterator[tuple[Tensor, Tensor]]:
     # Batches from a step on, one epoch after the other.
     while True:
         for batch in loader.batches(*divmod(step, len(loader))):

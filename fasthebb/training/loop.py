@@ -18,10 +18,10 @@ from torch import Tensor
 
 from fasthebb.console import launched
 from fasthebb.distributed import all_reduce, local_rank, rank, world_size
+from fasthebb.training.passes import epoch_of, images_and_labels
 from fasthebb.training.precision import AnyModule, Precision, calculate_in
 
 History = list[dict[str, float]]
-Batch = tuple[Tensor, Tensor]
 
 
 class Stateful(Protocol):
@@ -115,7 +115,7 @@ def train(
     """Run a stage: `step(number, x, labels)` on every batch, means of what it returns in an epoch's record.
 
     Args:
-        loader: gives (x, labels); with `batches(epoch, start)` it can resume inside an epoch.
+        loader: gives (x, labels), or x alone; with `batches(epoch, start)` it can resume inside an epoch.
         parts: what a checkpoint holds, by name.
         after_epoch: more entries for the record of the epoch that ended with a given step.
         over: asked before the first step and after every one, whether the stage ends early.
@@ -127,7 +127,7 @@ def train(
     ended = over is not None and over(progress)
     with draws:
         for number in watcher.steps(range(progress.step, progress.step if ended else plan.total), description):
-            x, labels = next(batches)
+            x, labels = images_and_labels(next(batches))
             draws(number)
             began = time.perf_counter()
             for name, value in step(number, x, labels).items():
@@ -181,28 +181,17 @@ def _record(
     return {**where, **means, **(after_epoch(number) if after_epoch else {})}
 
 
-def _batches(loader: Any, plan: Plan, start: int) -> Iterator[Batch]:
+def _batches(loader: Any, plan: Plan, start: int) -> Iterator[Any]:
     step = start
     while step < plan.total:
         phase, epoch, batch = plan.place(step)
-        for item in _epoch(loader, phase * plan.epochs + epoch, batch):
+        for item in epoch_of(loader, phase * plan.epochs + epoch, batch):
             yield item
             step += 1
             if plan.ends_epoch(step - 1):
                 break
         else:
             raise ValueError(f"The loader gave fewer batches than its length {plan.batches} in epoch {epoch}")
-
-
-def _epoch(loader: Any, epoch: int, start: int) -> Iterator[Batch]:
-    if hasattr(loader, "batches"):
-        yield from loader.batches(epoch, start)
-        return
-    if start:
-        raise ValueError("This loader cannot start in the middle of an epoch; use fasthebb.data.Loader to resume")
-    if hasattr(loader, "set_epoch"):
-        loader.set_epoch(epoch)
-    yield from loader
 
 
 def device_of(name: str, *, shared: bool = False) -> torch.device:

@@ -18,6 +18,7 @@ from fasthebb.training.activations import Activations, ImageNumbers
 from fasthebb.training.captured import Captured
 from fasthebb.training.forward import Forward, Tail, modules_before
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
+from fasthebb.training.passes import batches_of, images_and_labels
 from fasthebb.training.sync_norms import own_statistics
 
 Order = Literal["joint", "layerwise"]
@@ -44,7 +45,7 @@ def pretrain(
     Args:
         model: on the device to train on; left in training mode.
         hebb: its handle, from `fasthebb.attach`.
-        loader: gives (x, labels); the labels are never read.
+        loader: gives (x, labels) or x alone, and has a length; the labels are never read.
         optimizer: over `hebb.parameters()`.
         epochs: passes over the images; with order="layerwise" for each layer.
         order: "joint" trains all layers from one forward; "layerwise" one after the other, in the order of the
@@ -80,9 +81,10 @@ def pretrain(
         check_capture(device, keeps=activations is not None)
     watcher = watcher or Watcher()
     kept = None if activations is None else Activations(activations, model, loader, watcher.steps)
-    sample = next(iter(loader))[0][:2].to(device)
+    batches = batches_of(loader)
+    sample = images_and_labels(next(iter(loader)))[0][:2].to(device)
     phases = _Phases(model, hebb, sample, order, kept)
-    plan = Plan(len(loader), epochs, max_steps, phases=len(phases.layers) or 1)
+    plan = Plan(batches, epochs, max_steps, phases=len(phases.layers) or 1)
 
     TRAFFIC.take(1)  # what was before is not of this stage
     counted = 0  # steps since the last record
@@ -119,10 +121,10 @@ def pretrain(
         return moved | {f"dead/{r.name}": float(r.dead) for r in rows if r.dead is not None} | traffic
 
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "hebb": hebb}
-    batches = loader if kept is None else ImageNumbers(loader, epochs)
+    source = loader if kept is None else ImageNumbers(loader, epochs)
     try:
         progress = train(
-            batches, plan, step, parts=parts, after_epoch=after_epoch, watcher=watcher, description="pretrain"
+            source, plan, step, parts=parts, after_epoch=after_epoch, watcher=watcher, description="pretrain"
         )
     finally:
         phases.close()

@@ -20,6 +20,7 @@ from fasthebb.diagnostics import broken_layer
 from fasthebb.models import head_name
 from fasthebb.models.cut import Cut
 from fasthebb.training.loop import History, Plan, Progress, Stateful, Watcher, train
+from fasthebb.training.passes import batches_of, images_and_labels
 from fasthebb.training.sgd import nesterov
 
 EMBEDDING = 128  # features that the loss compares
@@ -70,8 +71,9 @@ def pretrain_simclr(
         raise ValueError(f"The loader gives {loader.views} views of an image; SimCLR takes views=2")
     losses, heads = _lightly("loss.ntx_ent_loss"), _lightly("models.modules.heads")
     device = next(model.parameters()).device
-    plan = Plan(len(loader), epochs, max_steps)
-    net = _embedding(model, head or head_name(model), next(iter(loader))[0][:2].to(device), heads.SimCLRProjectionHead)
+    plan = Plan(batches_of(loader), epochs, max_steps)
+    sample = images_and_labels(next(iter(loader)))[0][:2].to(device)
+    net = _embedding(model, head or head_name(model), sample, heads.SimCLRProjectionHead)
     contrast = losses.NTXentLoss(temperature)
     optimizer = nesterov(net.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     spent = 0.0

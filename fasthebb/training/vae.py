@@ -11,6 +11,7 @@ from fasthebb.diagnostics import broken_layer
 from fasthebb.models.vae import VAE, vae_loss
 from fasthebb.training.finetune import schedule
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
+from fasthebb.training.passes import batches_of
 from fasthebb.training.sgd import nesterov
 
 
@@ -42,7 +43,7 @@ def pretrain_vae(
         FloatingPointError: the loss is not finite.
     """
     device = next(model.parameters()).device
-    plan = Plan(len(loader), epochs, max_steps)
+    plan = Plan(batches_of(loader), epochs, max_steps)
     optimizer = nesterov(model.parameters(), lr=lr, momentum=momentum)
 
     def step(number: int, x: Tensor, labels: Tensor) -> dict[str, float | Tensor]:  # noqa: ARG001

@@ -241,3 +241,12 @@ def test_accuracies_refuse() -> None:
 def test_a_rate_that_diverges_names_a_layer() -> None:
     with pytest.raises(FloatingPointError, match=r"step \d+, from layer '\d' on: lower the learning rate 1e\+30"):
         finetune(fresh(), loader(), epochs=5, lr=1e30)
+
+
+@pytest.mark.parametrize("wrong", [3, -1])
+def test_labels_that_the_model_has_no_class_for(wrong: int) -> None:
+    batches = [(torch.randn(4, 3, 12, 12), torch.tensor([0, 1, 2, wrong]))]
+    with pytest.raises(ValueError, match=f"Labels from {min(0, wrong)} to {max(2, wrong)} for a model of 3 classes"):
+        finetune(fresh(), batches, epochs=1, lr=0.1)
+    with pytest.raises(ValueError, match="Labels from -1 to -1 for a model of 3 classes"):
+        finetune(fresh(), [x for x, _ in batches], epochs=1, lr=0.1)

@@ -42,7 +42,7 @@ def train(
         model = net()
     hebb = fasthebb.attach(model, {HEAD: None, **(rules if isinstance(rules, Mapping) else {"*": rules})})
     optimizer = torch.optim.SGD(hebb.parameters(), lr=0.01)
-    pretrain(model, hebb, more.pop("loader", None) or Unlabelled(), optimizer, epochs=epochs, **more)  # type: ignore[arg-type]
+    pretrain(model, hebb, more.pop("loader", Unlabelled()), optimizer, epochs=epochs, **more)  # type: ignore[arg-type]
     hebb.detach()
     return model
 
@@ -155,3 +155,19 @@ def test_a_broken_image_names_the_layer_and_frees_the_handle() -> None:
         model(next(iter(loader()))[0])
     hebb.write_grad()
     assert all(p.grad is not None for p in hebb.parameters()), "both layers learn again"
+
+
+def test_images_without_labels_are_enough() -> None:
+    batches = list(loader(23))
+    wanted = train(Oja(), epochs=2, loader=batches)
+    for alone in ([x for x, _ in batches], [(x,) for x, _ in batches]):
+        assert equal(train(Oja(), epochs=2, loader=alone).state_dict(), wanted.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [([], "The loader gives no batch"), ((batch for batch in loader()), "type generator, has no length")],
+)
+def test_a_loader_that_cannot_be_gone_through(given: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        train(Oja(), epochs=2, loader=given)
