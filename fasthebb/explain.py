@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -24,6 +25,13 @@ def classes(base: type[Any]) -> list[str]:
         return [name for name, rule in named if not issubclass(rule, SIGNALLED)]
     below = base.__subclasses__()
     return [name for kind in below for name in classes(kind)] if below else [base.__name__]
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """The known name that is closest to one mistyped, whatever its case, as a question; "" if none is."""
+    lower = {other.lower(): other for other in known}
+    close = get_close_matches(name.lower(), lower, n=1)
+    return f"did you mean {lower[close[0]]}? " if close else ""
 
 
 def one_line(error: Exception, parser: ArgumentParser) -> str:
@@ -53,11 +61,17 @@ def one_line(error: Exception, parser: ArgumentParser) -> str:
         name = (re.search(r"import path string: (\S+)", text) or value)[1]
         return f"{option} {name}: give the path of a function, such as fasthebb.finish.fan_in"
     if foreign := re.search(r"import path string: (\S+)", text):
-        choices = ", ".join(classes(BASES.get(keys.rpartition(".")[2], rules.Rule)))
-        return f"{option} {foreign[1]}: there is no such class; choose from {choices}, or module.Class"
+        known = classes(BASES.get(keys.rpartition(".")[2], rules.Rule))
+        hint = meant(foreign[1], known)
+        return f"{option} {foreign[1]}: there is no such class; {hint}choose from {', '.join(known)}, or module.Class"
+    if other := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", text):
+        return f"{option} {other[1]}: this is no {other[2]}; name a class of fasthebb, or module.Class of your own"
     if keys and value and wanted:
         kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "NoneType": "a class's path"}
-        kinds |= {"tuple": "a list, such as [3,4]", "dict": "a mapping, such as {conv1: Oja}"}
+        kinds |= {
+            "tuple": "a list, such as [3,4]",
+            "dict": "a mapping, such as '{conv1: Oja}', with a space after the colon",
+        }
         choices = (wanted[2] or "").replace("'", "")
         return f"{option} {value[1]}: give {f'one of {choices}' if choices else kinds.get(wanted[1], wanted[1])}"
     if keys:

@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +17,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from fasthebb import conscience, rules  # noqa: F401 - conscience's classes are choices
 from fasthebb.activation import Activation
 from fasthebb.competition import Competition
-from fasthebb.explain import SIGNALLED, classes, one_line
+from fasthebb.explain import SIGNALLED, classes, meant, one_line
 from fasthebb.finish import Finisher
 from fasthebb.response import Response
 from fasthebb.typed import check_effect, remember
@@ -103,14 +102,16 @@ def plain_words(given: Sequence[str], kind: type[Any]) -> list[str]:
         Usage: there are two such words.
     """
     types = {f.name: str(f.type) for f in fields(kind)}
-    plain_word = getattr(kind, "plain_word", None)
+    by_place = getattr(kind, "by_place", ())
     words: list[str] = []
     rest = list(given)
     while rest:
-        if plain_word and not rest[0].startswith("-"):
-            if values_of(f"--{plain_word}", words):
-                raise Usage(f"{rest[0]!r} is one word too many: name one {plain_word}, and options by --NAME")
-            words.append(f"--{plain_word}={rest.pop(0)}")
+        if by_place and not rest[0].startswith("-"):
+            free = [name for name in by_place if not values_of(f"--{name}", words)]
+            if not free:
+                names = ", ".join(by_place)
+                raise Usage(f"{rest[0]!r} is one word too many: by place there is {names}, other options by --NAME")
+            words.append(f"--{free[0]}={rest.pop(0)}")
             continue
         option, equals, value = rest.pop(0).partition("=")
         name = option[2:].replace("-", "_") if option.startswith("--") else ""
@@ -223,9 +224,9 @@ def _check_rule(name: str, *, typed: bool = True) -> None:
         if not typed:
             return
         raise Usage(f"--rule {name} needs labels or a factor with every batch: use it from Python, with hebb.signal")
-    close = get_close_matches(found[1], known, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]}? " if close else ""
-    raise Usage(f"--rule {name}: there is no such rule; {hint}choose from {', '.join(known)}, or module.Class")
+    raise Usage(
+        f"--rule {name}: there is no such rule; {meant(found[1], known)}choose from {', '.join(known)}, or module.Class"
+    )
 
 
 def _path(value: Any) -> str:

@@ -16,6 +16,7 @@ from cases import label
 import fasthebb
 from fasthebb import HPCA, KWTA, SoftWTA, finish
 from fasthebb.cli import COMMANDS, main
+from fasthebb.jobs.data import DataCommandOptions
 from fasthebb.jobs.options import EvaluateOptions, FinetuneOptions, PretrainOptions
 from fasthebb.jobs.predict import PredictOptions
 from fasthebb.options import Usage, parse, to_yaml
@@ -238,9 +239,15 @@ def test_a_plain_word(words: str) -> None:
     assert (found.run, found.images, found.top) == (Path("x"), Path("y"), 1)
 
 
+@pytest.mark.parametrize("words", ["shard a b", "--verb shard a b", "shard --data a b", "shard --out b a"])
+def test_plain_words_in_order(words: str) -> None:
+    found = options(*words.split(), kind=DataCommandOptions)
+    assert (found.verb, found.data, found.out) == ("shard", "a", Path("b"))
+
+
 @pytest.mark.parametrize("words", ["--run x y z", "--images y z --run x", "y --run x --top 1 z"])
 def test_a_plain_word_too_many(words: str) -> None:
-    with pytest.raises(Usage, match="'z' is one word too many: name one images"):
+    with pytest.raises(Usage, match="'z' is one word too many: by place there is images, other options by --NAME"):
         options(*words.split(), kind=PredictOptions)
 
 

@@ -50,7 +50,7 @@ class BenchOptions(LoadOptions):
         out: a JSON file for the figures; a Markdown page is written beside it, and by filters pictures.
     """
 
-    plain_word: ClassVar[str] = "what"
+    by_place: ClassVar[tuple[str, ...]] = ("what",)
 
     what: Literal["step", "memory", "work", "rules", "epoch", "data", "filters"] = "step"
     nets: list[str] = field(default_factory=list)

@@ -14,7 +14,7 @@ from fasthebb.data.decoded import decode_items, stream_items
 from fasthebb.data.imageset import Dataset, ImageSet
 from fasthebb.data.listing import Arrays, Listing
 from fasthebb.data.resize import fit_pixels
-from fasthebb.data.sources import SPECS, default_channels, find_source, find_unlabelled
+from fasthebb.data.sources import SPECS, check_classes, default_channels, find_source, find_unlabelled
 
 __all__ = ["SPECS", "Dataset", "ImageSet", "load"]
 
@@ -32,6 +32,7 @@ def load(
     download: bool = False,
     cache_dir: str | Path | None = None,
     stream: bool = False,
+    labelled: bool = True,
     console: Console | None = None,
 ) -> Dataset:
     """Load a data set: square images of `image_size` pixels a side, 1 (grey) or 3 (RGB) channels, by default its own.
@@ -44,15 +45,17 @@ def load(
 
     Unreadable files are skipped, counted and warned about once. More than 64 MiB of decoded pixels are kept in
     `cache_dir`, see `Cache`, and mapped; fewer, and those of sets that come as arrays, are in memory. `stream`: images
-    in files or shards are neither kept nor cached, but decoded each time they are needed, see `Stream`. `console`
-    shows progress.
+    in files or shards are neither kept nor cached, but decoded each time they are needed, see `Stream`. labelled:
+    whether there must be classes; of images without any the test part is empty. `console` shows progress.
 
-    Raises ValueError for an unknown spec, data that is not there or not whole, and more unreadable files than the
-    fraction `max_bad`.
+    Raises ValueError for an unknown spec, data that is not there or not whole, images without classes where labels are
+    wanted, and more unreadable files than the fraction `max_bad`.
     """
     _check(image_size, channels, resize, max_bad)
     console = console or Console(quiet=True)
     source = find_source(spec, data_dir=data_dir, labels_file=labels_file, download=download, console=console)
+    if labelled:
+        check_classes(spec, source)
     extra: Listing | Arrays | None = None
     if unlabeled is not None:
         extra = find_unlabelled(unlabeled, data_dir=data_dir, download=download, console=console)
@@ -72,7 +75,9 @@ def load(
     for part, images in parts.items():
         if len(images) == 0:
             raise ValueError(f"{spec}: no image of the {part} part can be read: mend or replace its files")
-    return Dataset(spec, source.classes, parts["train"], parts["test"], parts.get("val"), len(bad))
+    train = parts["train"]
+    test = parts.get("test") or ImageSet(torch.empty(0, *train.images.shape[1:], dtype=torch.uint8), train.labels[:0])
+    return Dataset(spec, source.classes, train, test, parts.get("val"), len(bad))
 
 
 class _Reader:

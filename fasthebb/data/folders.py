@@ -25,7 +25,8 @@ def list_files(spec: str, root: Path) -> Listing:
 
     root/CLASS/… is a training part; root/train/CLASS/… with val/ and test/ beside it are parts. Images beside the
     training classes, and those below `unlabeled` or `unlabelled`, are unlabelled training images. Without test/, a
-    fixed fifth of every class is held out. Hidden files and folders, and folders without images, do not count.
+    fixed fifth of every class is held out; of images without any class nothing is. Hidden files and folders, and
+    folders without images, do not count.
 
     Raises ValueError, beginning with `spec`, for a folder that does not hold this, and for parts whose class folders
     differ.
@@ -103,7 +104,7 @@ def _scan(spec: str, root: Path) -> tuple[dict[str, Classes], list[Item]]:
 
 def _listing(spec: str, parts: dict[str, Classes], loose: list[Item]) -> Listing:
     classes = tuple(sorted({name for found in parts.values() for name in found}))
-    if "test" not in parts:
+    if "test" not in parts and classes:
         train, test = hold_out(spec, parts["train"])
         parts = {**parts, "train": train, "test": test}
     items = {part: label_items(classes, found) for part, found in parts.items()}
@@ -143,13 +144,8 @@ def _list_classes(spec: str, root: Path, folder: Path) -> Classes:
         for sub in _sub_folders(folder)
         if sub.name not in LOOSE and (images := _images_below(sub, root))
     }
-    if classes:
+    if classes or _images_below(folder):
         return classes
-    if loose := _images_below(folder):
-        raise ValueError(
-            f"{spec}: {folder} holds {len(loose)} images but no class sub-folders: "
-            f"put them into one folder per class ({folder / 'CLASS' / Path(loose[0].name).name})"
-        )
     raise ValueError(f"{spec}: {folder} holds no images: put them into {folder / 'CLASS'}/ ({_kinds()})")
 
 

@@ -56,9 +56,10 @@ def find_shards(spec: str, pattern: Path) -> Listing:
     """The images of shards: of a folder with an index, or of files by a pattern with `*`, `?` and `{000..099}`.
 
     An image's name is SHARD/KEY.SUFFIX; parts are in the order of their shards and members. Without test shards, val
-    shards are the test part; without either, a fixed fifth of every class is held out. Class numbers without names in
-    an index are named by themselves. A shard that is missing from its index, of another size or cut short is warned
-    of; its images are in the listing as far as they are known, for whoever reads them to count the bad ones.
+    shards are the test part; without either, a fixed fifth of every class is held out, if there are classes. Class
+    numbers without names in an index are named by themselves. A shard that is missing from its index, of another size
+    or cut short is warned of; its images are in the listing as far as they are known, for whoever reads them to count
+    the bad ones.
 
     Raises ValueError, beginning with `spec`, for shards that are not there, unfinished, or none.
     """
@@ -214,7 +215,7 @@ def _parted(spec: str, classes: tuple[str, ...], parts: dict[str, list[Item]]) -
         raise ValueError(f"{spec} has no training image: name shards with images ({', '.join(sorted(SUFFIXES))})")
     if "test" not in parts and "val" in parts:
         parts["test"] = parts.pop("val")
-    if "test" not in parts:
+    if "test" not in parts and classes:
         by_class = {name: [item for item in parts["train"] if item.label == n] for n, name in enumerate(classes)}
         train, test = hold_out(spec, by_class)
         loose = [item for item in parts["train"] if item.label == UNLABELLED]

@@ -45,6 +45,16 @@ def find_source(
     raise ValueError(_unknown(spec, NAMES))
 
 
+def check_classes(spec: str, source: Listing | Arrays) -> None:
+    """Raise ValueError if a data set has no classes."""
+    if not source.classes:
+        count = len(source.parts["train"])
+        raise ValueError(
+            f"{spec} holds {count} images and no class, which is enough for pretrain and embed alone: put images into "
+            "one folder per class, or name their classes in a labels file"
+        )
+
+
 def find_unlabelled(spec: str, *, data_dir: AnyPath | None, download: bool, console: Console) -> Listing | Arrays:
     """The training images of a data set as unlabelled ones, its only part; of a folder see `list_unlabelled`.
 

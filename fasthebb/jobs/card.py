@@ -37,7 +37,7 @@ def card(net: Net, run: Path, dataset: str, differences: Mapping[str, float]) ->
         f"# {net.model} on {net.dataset}",
         _purpose(net),
         markdown(("fact", "value"), _facts(net, run)),
-        f"Classes: {_classes(net)}",
+        f"Classes: {_classes(net)}" if net.classes else "",
         "## Results",
         _results([r for r in _records(run) if r.dataset == dataset]),
         "## Files",

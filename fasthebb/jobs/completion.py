@@ -29,7 +29,7 @@ class CompletionOptions:
         shell: bash, zsh or fish; the option's name may be left out.
     """
 
-    plain_word: ClassVar[str] = "shell"
+    by_place: ClassVar[tuple[str, ...]] = ("shell",)
 
     shell: Literal["bash", "zsh", "fish"]
 
@@ -68,7 +68,7 @@ def run(
 def list_options(kind: type[Any], known: Mapping[str, Sequence[str]]) -> list[Option]:
     """The options of a dataclass. known: values that its types do not tell, by name."""
     hints = typing.get_type_hints(kind)
-    plain = getattr(kind, "plain_word", None)
+    plain = next(iter(getattr(kind, "by_place", ())), None)
     named = {"model": tuple(NETS), "data": (*SPECS[:1], "folder:", "shards:", *NAMES), **known}
     found = []
     for name in (field.name for field in fields(kind)):

@@ -21,7 +21,7 @@ class DataCommandOptions(DataOptions):
     """Count, measure and compare the images of a data set, or write them as shards.
 
     Args:
-        verb: what to do, check or shard; the option's name may be left out.
+        verb: what to do, check or shard; the names of verb, data and out may be left out, in this order.
         out: of shard, the folder to write to.
         images_per_shard: of shard, how many images a tar file holds.
         short_side: of shard, bring larger images to so many pixels at their shorter side, as JPEG; as they are by
@@ -29,7 +29,7 @@ class DataCommandOptions(DataOptions):
         resume: of shard, go on with the shards in that folder; start anew if there are none.
     """
 
-    plain_word: ClassVar[str] = "verb"
+    by_place: ClassVar[tuple[str, ...]] = ("verb", "data", "out")
 
     verb: Literal["check", "shard"]
     out: Path | None = None
@@ -41,6 +41,8 @@ class DataCommandOptions(DataOptions):
         super().__post_init__()
         if self.verb == "shard" and self.out is None:
             raise ValueError("data shard needs --out: name a folder for the shards")
+        if self.verb == "check" and self.out is not None:
+            raise ValueError(f"--out {self.out}: data check writes nothing; leave it out")
         if self.verb == "shard" and self.unlabeled is not None:
             raise ValueError(f"--unlabeled {self.unlabeled}: write shards of one set at a time")
 
@@ -61,8 +63,9 @@ def _shard(options: DataCommandOptions, console: Console) -> Outcome:
         source, options.out, images_per_shard=options.images_per_shard, short_side=options.short_side,
         resume=options.resume, console=console,
     )  # fmt: skip
+    shards = f"{written.shards} shard{'s' if written.shards != 1 else ''}"
     console.say(
-        f"{options.out}: {written.images} images in {written.shards} shards, {written.bytes / 2**20:.1f} MiB; "
+        f"{options.out}: {written.images} images in {shards}, {written.bytes / 2**20:.1f} MiB; "
         f"read them by --data shards:{options.out}"
     )
     return Outcome({"out": options.out, **written._asdict()}, _left_out(options, written, console))

@@ -102,7 +102,7 @@ def run(options: EmbedOptions, console: Console) -> dict[str, Any]:
     if options.images is not None:
         source = (("", images) for images in Images(options.images, net, console).chunks("embedding"))
     else:
-        dataset = load_for(net, with_data_of(net, options), console)
+        dataset = load_for(net, with_data_of(net, options), console, labelled=False)
         classes = dataset.classes
         source = _parts({"train": dataset.train, "val": dataset.val, "test": dataset.test}, options.part)
     found = _gather(net, model, layer, source, options, device, console)
@@ -129,7 +129,7 @@ def _layer(net: Net, model: nn.Module, options: EmbedOptions) -> tuple[str, int 
 
 
 def _parts(there: dict[str, ImageSet | None], wished: str) -> Iterator[tuple[str, ImageSet]]:
-    parts = {name: images for name, images in there.items() if images is not None}
+    parts = {name: images for name, images in there.items() if images}
     if wished != "all" and wished not in parts:
         raise ValueError(f"--part {wished}: the data have no such part; choose from {', '.join([*parts, 'all'])}")
     return ((name, images) for name, images in parts.items() if wished in ("all", name))

@@ -39,7 +39,7 @@ class PredictOptions:
         batch_size: images a step.
     """
 
-    plain_word: ClassVar[str] = "images"
+    by_place: ClassVar[tuple[str, ...]] = ("images",)
 
     run: Path
     images: Path

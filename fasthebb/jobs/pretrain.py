@@ -44,7 +44,7 @@ def run(options: PretrainOptions, console: Console) -> Path:
             console.say(f"{folder.path} is finished already")
             return folder.path
         with first_of_machine():
-            dataset = load_as_given(options, console)
+            dataset = load_as_given(options, console, labelled=False)
         folder.check_data(dataset.name, dataset.fingerprint)
         checkpoint.seed_everything(options.seed)
         own = {"forward": options.forward, "rule": rule_name(rules), "whitened": options.whiten}

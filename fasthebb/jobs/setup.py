@@ -24,8 +24,10 @@ SOURCE = ("data", "data_dir", "labels_file", "unlabeled")  # the options that sa
 R = TypeVar("R", bound=RunDataOptions)
 
 
-def load_data(options: LoadOptions, console: Console, *, image_size: int, channels: int | None, resize: str) -> Dataset:
-    """The data set that a command's options name, its images of a given kind."""
+def load_data(
+    options: LoadOptions, console: Console, *, image_size: int, channels: int | None, resize: str, labelled: bool = True
+) -> Dataset:
+    """The data set that a command's options name, its images of a given kind; see `load` for `labelled`."""
     return load(
         options.data,
         image_size=image_size,
@@ -38,18 +40,22 @@ def load_data(options: LoadOptions, console: Console, *, image_size: int, channe
         download=options.download,
         cache_dir=options.cache_dir,
         stream=options.stream,
+        labelled=labelled,
         console=console,
     )
 
 
-def load_as_given(options: ImageOptions, console: Console) -> Dataset:
+def load_as_given(options: ImageOptions, console: Console, *, labelled: bool = True) -> Dataset:
     """The data set of a command that says itself of what kind its images are."""
-    return load_data(options, console, image_size=options.image_size, channels=options.channels, resize=options.resize)
+    kind = {name: getattr(options, name) for name in ("image_size", "channels", "resize")}
+    return load_data(options, console, **kind, labelled=labelled)
 
 
-def load_for(net: Net, options: RunDataOptions, console: Console) -> Dataset:
+def load_for(net: Net, options: RunDataOptions, console: Console, *, labelled: bool = True) -> Dataset:
     """The data set of a command, its images as a trained net takes them; warns if they changed since the run."""
-    dataset = load_data(options, console, image_size=net.image_size, channels=len(net.mean), resize=net.resize)
+    dataset = load_data(
+        options, console, image_size=net.image_size, channels=len(net.mean), resize=net.resize, labelled=labelled
+    )
     if source_of(options) == net.source and changed(options.run, dataset, stream=options.stream):
         console.warn(
             f"The images of {dataset.name} are not those that {options.run} saw: what it learned from may be among the "

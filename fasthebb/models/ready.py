@@ -109,7 +109,8 @@ def load(name_or_path: str | Path) -> Program:
 def build_as(about: Mapping[str, Any]) -> nn.Module:
     """The net that plain values describe, with initial weights from torch's random state."""
     own = {name: about[name] for name in ("image_size", "width", "forward", "twin")}
-    model = build(about["model"], classes=len(about["classes"]), channels=len(about["mean"]), **own)
+    classes = max(1, len(about["classes"]))  # images without a class still have a net with a head
+    model = build(about["model"], classes=classes, channels=len(about["mean"]), **own)
     return model if about.get("cut") is None else cut_as(about, model)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from fasthebb.console import Console
 from fasthebb.data.decode import read_item
 from fasthebb.data.listing import UNLABELLED, Arrays, Item, Listing
-from fasthebb.data.sources import default_channels, find_source, find_unlabelled
+from fasthebb.data.sources import check_classes, default_channels, find_source, find_unlabelled
 from fasthebb.hebbian import attach
 from fasthebb.jobs.layer_rules import attachable
 from fasthebb.jobs.options import DataOptions
@@ -48,6 +48,7 @@ def glance(options: DataOptions, channels: int | None, console: Console) -> Glan
         options.data, data_dir=options.data_dir, labels_file=options.labels_file, download=options.download,
         console=console,
     )  # fmt: skip
+    check_classes(options.data, found)
     labels = _labels(found)
     images = len(labels)
     if options.unlabeled is not None:

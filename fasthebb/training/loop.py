@@ -22,6 +22,7 @@ from fasthebb.training.passes import epoch_of, images_and_labels
 from fasthebb.training.precision import AnyModule, Precision, calculate_in
 
 History = list[dict[str, float]]
+Step = Callable[[int, Tensor, Tensor], Mapping[str, "float | Tensor"]]  # of a number, images and labels
 
 
 class Stateful(Protocol):
@@ -104,7 +105,7 @@ class Plan:
 def train(
     loader: Any,
     plan: Plan,
-    step: Callable[[int, Tensor, Tensor], Mapping[str, float | Tensor]],
+    step: Step,
     *,
     parts: Mapping[str, Stateful],
     after_epoch: Callable[[int], Mapping[str, float]] | None = None,
@@ -130,7 +131,7 @@ def train(
             x, labels = images_and_labels(next(batches))
             draws(number)
             began = time.perf_counter()
-            for name, value in step(number, x, labels).items():
+            for name, value in _taken(step, number, x, labels).items():
                 progress.sums[name] = progress.sums.get(name, 0.0) + (float(value) * len(x) if len(x) else 0.0)
             progress.sums["images"] = progress.sums.get("images", 0.0) + len(x)
             if plan.ends_epoch(number) and torch.cuda.is_available():
@@ -147,6 +148,17 @@ def train(
                 break
     watcher.finished(parts, progress)
     return progress
+
+
+def _taken(step: Step, number: int, x: Tensor, labels: Tensor) -> Mapping[str, float | Tensor]:
+    try:
+        return step(number, x, labels)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            f"A batch of {len(x)} image, and batch norms need two of them: give another --batch-size, or more images"
+        ) from None
 
 
 class _Draws(contextlib.ExitStack):

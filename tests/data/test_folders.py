@@ -154,8 +154,11 @@ def test_folders_that_hold_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "hollow" / "cat").mkdir(parents=True)
     assert "hollow holds no images" in refused(tmp_path / "hollow")
     paint(tmp_path / "loose" / "a.png")
-    assert "loose holds 1 images but no class sub-folders: put them into one folder per class" in refused(
-        tmp_path / "loose"
+    alone = list_files("folder:loose", tmp_path / "loose")
+    assert (alone.classes, [item.name for item in alone.parts["train"]], list(alone.parts)) == (
+        (),
+        ["a.png"],
+        ["train"],
     )
 
 
@@ -173,7 +176,8 @@ def test_parts_that_do_not_fit(tmp_path: Path) -> None:
     assert "mixed has val/ but no train/" in refused(tmp_path / "mixed")
     for part in ("train", "test"):
         paint(tmp_path / "flat" / part / "1.png")
-    assert "train holds 1 images but no class sub-folders" in refused(tmp_path / "flat")
+    flat = list_files("folder:flat", tmp_path / "flat")
+    assert (flat.classes, [len(items) for items in flat.parts.values()]) == ((), [1, 0]), "test images need a class"
     fill(tmp_path / "single", "ab", 1)
     assert "one image in each class, none to test on" in refused(tmp_path / "single")
 

@@ -73,7 +73,8 @@ def test_a_document_even_of_unsound_data(data: Path, capsys: pytest.CaptureFixtu
     [
         ((), "fasthebb data needs --verb (what to do, check"),
         (("chek",), "--verb chek: give one of check"),
-        (("check", "twice"), "'twice' is one word too many"),
+        (("check", "digits", "--out", "x"), "--out x: data check writes nothing"),
+        (("check", "a", "b", "twice"), "'twice' is one word too many"),
     ],
 )
 def test_the_verb(words: tuple[str, ...], wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
