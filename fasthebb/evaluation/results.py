@@ -97,8 +97,8 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out zero; never true for a single seed."""
-        return abs(self.estimate.mean) > self.estimate.half_width
+        """Whether the interval leaves out zero; not of one seed, nor of seeds that agree to the last of few images."""
+        return abs(self.estimate.mean) > self.estimate.half_width > 0
 
 
 def save(

@@ -78,7 +78,7 @@ def filters(weights: Mapping[str, NDArray[Any]]) -> str:
 
 
 def usage(shares: Mapping[str, NDArray[Any]], methods: Sequence[str], *, drawn: bool) -> str:
-    """Winner entropy and dead units: runs down, layers across; each unit's use behind a line that opens it."""
+    """Winner entropy and unused units: runs down, layers across; each unit's use behind a line that opens it."""
     runs = insides.by_run(shares)
     layers = list(dict.fromkeys(layer for run in runs.values() for layer in run))
     if not layers:
@@ -129,7 +129,7 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], methods: Sequence[st
 def _use(share: NDArray[Any]) -> str:
     entropy = insides.winner_entropy(share)
     words = "–" if math.isnan(entropy) else f"{entropy:.0f} %"
-    return f"{words}<small>{np.count_nonzero(share == 0)}&nbsp;of&nbsp;{share.size}&nbsp;dead</small>"
+    return f"{words}<small>{np.count_nonzero(share == 0)}&nbsp;of&nbsp;{share.size}&nbsp;unused</small>"
 
 
 def _confused(counts: NDArray[Any]) -> list[tuple[int, int]]:

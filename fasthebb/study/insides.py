@@ -84,7 +84,7 @@ def unit_usage(usage: Layers) -> dict[str, str]:
     """How evenly a layer's units are used: each unit's use over the layer's mean, sorted, on a log axis.
 
     `usage` as in `by_run`: the share of wins or the mean activity of every unit. Returns one SVG element per run. Units
-    of zero use are dead: counted, not drawn; use below a thousandth is drawn as that. Raises `ValueError` without
+    of zero use are counted, not drawn; use below a thousandth is drawn as that. Raises `ValueError` without
     matplotlib.
     """
     return {run: _usage(layers) for run, layers in by_run(usage).items()}
@@ -106,7 +106,7 @@ def _curve(metric: str, series: Mapping[str, Sequence[Mapping[str, Any]]], names
 
 
 def _usage(layers: Layers) -> str:
-    dead = {layer: f"{layer}: {np.count_nonzero(use == 0)} of {use.size} dead" for layer, use in layers.items()}
+    unused = {layer: f"{layer}: {np.count_nonzero(use == 0)} of {use.size} unused" for layer, use in layers.items()}
     relative = {layer: np.sort(use[use > 0])[::-1] / max(use.mean(), 1e-300) for layer, use in layers.items()}
 
     def draw(axes: Axes) -> None:
@@ -114,14 +114,14 @@ def _usage(layers: Layers) -> str:
             rank = (np.arange(use.size) + 0.5) * 100 / layers[layer].size
             keep = slice(None, None, math.ceil(max(use.size, 1) / POINTS))
             drawn = np.maximum(use[keep], LEAST_USE)
-            axes.plot(rank[keep], drawn, color=_colour(layer, list(layers)), label=dead[layer])
+            axes.plot(rank[keep], drawn, color=_colour(layer, list(layers)), label=unused[layer])
         every = np.concatenate([*relative.values(), np.ones(1)])
         log_axis(axes, "y", max(float(every.min()), LEAST_USE) / 1.3, float(every.max()) * 1.3)
         axes.set_xlim(0, 100)
         axes.set_xlabel("units, most used first, %")
         axes.set_ylabel("use over the layer's mean")
 
-    return draw_svg(draw, f"Use of units over the mean of their layer, sorted. {'; '.join(dead.values())}.")
+    return draw_svg(draw, f"Use of units over the mean of their layer, sorted. {'; '.join(unused.values())}.")
 
 
 def _names(runs: Mapping[str, object], methods: Sequence[str]) -> list[str]:

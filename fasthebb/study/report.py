@@ -22,6 +22,7 @@ from fasthebb.study.tuning import HOW, choice_table
 from fasthebb.study.verdict import headline, retrieves, shown
 
 T = TypeVar("T")
+TESTS = "test_images"  # in a study's environment, how many there are
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -90,7 +91,7 @@ def write_report(
     header = blocks(
         f"<header>\n<h1>{escape(title)}</h1>",
         f'<p class="lead">{prose(headline(records, shown(rows)))}</p>',
-        note(_scope(rows, datasets[0])) if rows else "",
+        note(_scope(rows, datasets[0], environment.get(TESTS))) if rows else "",
         note(missing) if missing else "",
         contents(list(kept)),
         "</header>",
@@ -120,14 +121,22 @@ def _missing() -> str:
     return ""
 
 
-def _scope(rows: Sequence[Summary], dataset: str) -> str:
+def _scope(rows: Sequence[Summary], dataset: str, tests: int | None) -> str:
     budgets, seeds = sorted({row.labels for row in rows}), sorted({row.n for row in rows if row.n})
     over = " to ".join(str(n) for n in dict.fromkeys(seeds[:1] + seeds[-1:])) or "no"
     return (
         f"{dataset}: {_plural(len(line_up(rows)), 'method')}, {_plural(len(budgets), 'label budget')} "
         f"({', '.join(count(labels) for labels in budgets)}), {over} {'seed' if over == '1' else 'seeds'}. "
-        "Accuracies are top-1 on the test images, mean ± half width of the 95 % t-interval over the seeds."
+        f"Accuracies are top-1 on the {_images(tests)}, mean ± half width of the 95 % t-interval over the seeds."
     )
+
+
+def _images(tests: int | None) -> str:
+    # How many test images, and what one of them weighs where that is a tenth of a point or more.
+    if not tests:
+        return "test images"
+    weight = 100 / tests
+    return f"{count(tests)} test images" + (f" (one is {weight:.1f} points)" if weight >= 0.1 else "")
 
 
 def _plural(number: int, thing: str) -> str:

@@ -24,7 +24,7 @@ from fasthebb.study.ensembles import ensembles
 from fasthebb.study.growth import grown
 from fasthebb.study.kept import PICTURES, keep_pictures, pictures, strips
 from fasthebb.study.options import StudyOptions, differences, title_of
-from fasthebb.study.report import write_report
+from fasthebb.study.report import TESTS, write_report
 from fasthebb.study.tuning import choices, tuned_budgets
 from fasthebb.study.verdict import headline, shown
 from fasthebb.training.loop import device_of
@@ -101,12 +101,13 @@ def _measure(options: StudyOptions, folder: RunFolder, device: torch.device, *, 
     if not folder.leads:
         return
     records: list[Record] = []
+    where = {**hardware(), TESTS: len(dataset.test)}
     for methods in benches.values():
         for bench in (bench for bench in methods if bench.budgets):
             records += METHODS.get(bench.method.base, hebbian)(bench)
-            save(folder.path, records, hardware(), choices(folder.path, options.seeds[0]))
+            save(folder.path, records, where, choices(folder.path, options.seeds[0]))
         records += ensembles(methods, records)
-    save(folder.path, records, hardware(), choices(folder.path, options.seeds[0]))
+    save(folder.path, records, where, choices(folder.path, options.seeds[0]))
     first = [r for r in records if r.seed == options.seeds[0]]
     keep_pictures(benches[options.seeds[0]], first)
 

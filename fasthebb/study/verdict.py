@@ -2,7 +2,7 @@
 
 A row is Hebbian if a rule trained it: `Record.rule` is neither empty nor "none", and the method is neither random nor
 from scratch. Comparisons pair the seeds, since a seed fixes the labels; a difference is clear if its 95 % t-interval
-leaves out zero.
+leaves out zero and is no point.
 """
 
 from __future__ import annotations
@@ -148,6 +148,8 @@ def _first(fight: Contest) -> str:
     if math.isnan(fight.gap.estimate.half_width):
         return f"{said} Fewer than two seeds measured both, so how sure that is cannot be said."
     sure = "." if fight.gap.clear else ", an interval that includes zero."
+    if fight.gap.estimate.half_width == 0:
+        sure = " in each of them: the test images are too few to say how sure that is."
     pairs = len(fight.gap.by_seed)
     return f"{said} Paired over {pairs} seeds the difference is {signed(fight.gap.estimate)} points{sure}"
 

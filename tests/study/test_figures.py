@@ -123,13 +123,13 @@ def test_curves_without_steps_count_epochs_or_rows() -> None:
     assert "row" in words(plain)
 
 
-def test_unit_usage_counts_the_dead_by_run() -> None:
+def test_unit_usage_counts_the_unused_by_run() -> None:
     usage = {"hpca/conv1": np.array([3.0, 0.0, 1.0, np.nan]), "swta/conv1": np.ones(5), "fc": np.zeros(3)}
     found = insides.unit_usage(usage)
     assert list(found) == ["hpca", "swta", ""]
-    assert "conv1: 2 of 4 dead" in check(found["hpca"])
-    assert "conv1: 0 of 5 dead" in check(found["swta"])
-    assert "fc: 3 of 3 dead" in check(found[""])
+    assert "conv1: 2 of 4 unused" in check(found["hpca"])
+    assert "conv1: 0 of 5 unused" in check(found["swta"])
+    assert "fc: 3 of 3 unused" in check(found[""])
 
 
 def test_entropy_is_a_share_of_that_of_equal_use() -> None:

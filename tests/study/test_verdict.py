@@ -36,6 +36,14 @@ def test_headline_is_honest_when_hebbian_is_not_above() -> None:
     assert "level with it (scratch: 50.0 %). Fewer than two seeds measured both" in said
 
 
+def test_seeds_that_agree_to_the_last_image_are_not_sure() -> None:
+    records = cells("hpca", "HPCA", {10: (62.5, 75.0)}) + cells("scratch", "", {10: (50.0, 62.5)})
+    said = headline(records, shown(summarise(records)))
+    assert "12.5 points above training from scratch" in said
+    assert said.endswith("+12.5 ± 0.0 points in each of them: the test images are too few to say how sure that is.")
+    assert contests(records, summarise(records))[0].outcome == "not distinguishable from {}"
+
+
 def test_headline_of_seeds_that_do_not_meet() -> None:
     records = cells("hpca", "HPCA", {10: (60.0,), 50: (70.0,)})
     records += [replace(record, seed=7) for record in cells("scratch", "", {10: (50.0,), 50: (75.0,)})]
