@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_loader import noise, numbered
 
-from fasthebb.data import Loader
+from fasthebb.data import ImageSet, Loader
 from fasthebb.data.augment import Dice, augmented
 
 
