@@ -45,6 +45,8 @@ class ReadOutOptions:
         said = [read_out]
         if read_out == "probe" and self.probe_method != "ridge":
             said += [self.probe_method, *([f"{self.probe_epochs} epochs"] if self.probe_epochs else [])]
+        if read_out == "probe together" and self.probe_depths:
+            said.append(f"of {' '.join(map(str, sorted(self.probe_depths)))}")
         if read_out.startswith("probe"):
             said += ["mirrored"] if self.mirror else []
             said += [f"shifted {self.shifts}"] if self.shifts else []

@@ -169,9 +169,9 @@ def measured(run: Path, *words: str) -> dict[tuple[str, int | None], dict[str, A
 def test_what_they_are_called(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     every = ("--probe", "--together", "--mirror", "--shifts", "1", "--pool", "2", "--propagate")
     for depths in ((1, 2, None), (2,)):
-        chosen = () if None in depths else ("--probe-depths", "2")
+        chosen, of = ((), "") if None in depths else (("--probe-depths", "2"), " of 2")
         assert set(measured(run, *every, *chosen)) == {
-            ("probe together mirrored shifted 1 pool 2", None),
+            (f"probe together{of} mirrored shifted 1 pool 2", None),
             *(("probe mirrored shifted 1 pool 2", depth) for depth in depths),
             *(("knn propagated pool 2", depth) for depth in depths),
         }, "without a depth only where it was chosen among all"
