@@ -20,6 +20,9 @@ from fasthebb.summary import Row
 from fasthebb.update import Call, Say, Sums, accumulate, delta
 
 
+NO_BACKWARD = -1  # the number of the backward under way, where there is none
+
+
 @dataclass(eq=False)
 class Layer:
     """A layer with a rule.
@@ -140,13 +143,16 @@ class Listener:
     """The forward hook of a layer: in training mode `hear` gets the layer, its input and its output.
 
     It hears that layer alone: a copy of the model keeps it without effect, and a pickled model has `Deaf` in its place.
+    Forwards that a backward repeats, as activation checkpointing does, were heard already.
     """
 
     def __init__(self, layer: Layer, hear: Callable[[Layer, Tensor, Tensor], None]) -> None:
         self._layer, self._hear = layer, hear
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
-        if module is self._layer.module and module.training:
+        if not module.training or module is not self._layer.module:
+            return
+        if torch._C._current_graph_task_id() == NO_BACKWARD:
             self._hear(self._layer, args[0] if args else kwargs["input"], out)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Listener:

@@ -9,6 +9,7 @@ import torch
 from cases import RAISED, error
 from nets import RULES, grads, images, net, same, written
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import fasthebb
 from reference import hebb as loops
@@ -122,3 +123,29 @@ def test_one_layer_alone_may_learn() -> None:
     assert same(written(model), want)
     with pytest.raises(ValueError, match="'head' is not attached; there are conv, fc"):
         hebb.focus("head")
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("rule", [fasthebb.HPCA(), fasthebb.BCM()], ids=str)
+def test_what_activation_checkpointing_computes_again_is_heard_once(
+    rule: fasthebb.Rule, before: bool, reentrant: bool
+) -> None:
+    def steps(checkpointed: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        first, last = nn.Linear(6, 5, bias=False), nn.Linear(5, 3, bias=False)
+        hebb, seen = fasthebb.attach(nn.Sequential(first, last), rule), []
+        for number in range(3):
+            x = torch.linspace(-1, 1, 48).view(8, 6).mul(number + 1).requires_grad_()
+            y = checkpoint(first, x, use_reentrant=reentrant) if checkpointed else first(x)
+            loss = last(y.relu()).square().sum()
+            if before:
+                hebb.write_grad()
+            loss.backward()
+            if not before:
+                hebb.write_grad()
+            seen.append(first.weight.grad.clone())  # type: ignore[union-attr]
+        return seen
+
+    for one, two in zip(steps(False), steps(True)):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=0)
