@@ -19,7 +19,6 @@ from fasthebb.rules.base import Rule
 from fasthebb.summary import Row
 from fasthebb.update import Call, Say, Sums, accumulate, delta
 
-
 NO_BACKWARD = -1  # the number of the backward under way, where there is none
 
 

@@ -176,9 +176,9 @@ class Hebbian:
         for complaint in filter(None, complaints):
             raise FloatingPointError(complaint)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Hebbian:
+    def __reduce_ex__(self, protocol: Any) -> Any:  # of copies and pickles
         raise TypeError(
-            "A handle is of one model: copy the model alone, attach() the copy, and load state_dict() there"
+            "A handle is of one model: copy or pickle the model alone, attach() the copy, and load state_dict() there"
         )
 
     def _hear(self, layer: Layer, x: Tensor, out: Tensor) -> None:

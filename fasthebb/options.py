@@ -104,14 +104,11 @@ def plain_words(given: Sequence[str], kind: type[Any]) -> list[str]:
     types = {f.name: str(f.type) for f in fields(kind)}
     by_place = getattr(kind, "by_place", ())
     words: list[str] = []
+    placed: list[str] = []
     rest = list(given)
     while rest:
         if by_place and not rest[0].startswith("-"):
-            free = [name for name in by_place if not values_of(f"--{name}", words)]
-            if not free:
-                names = ", ".join(by_place)
-                raise Usage(f"{rest[0]!r} is one word too many: by place there is {names}, other options by --NAME")
-            words.append(f"--{free[0]}={rest.pop(0)}")
+            placed.append(rest.pop(0))
             continue
         option, equals, value = rest.pop(0).partition("=")
         name = option[2:].replace("-", "_") if option.startswith("--") else ""
@@ -130,7 +127,11 @@ def plain_words(given: Sequence[str], kind: type[Any]) -> list[str]:
             words.append((f"--{name}" if known else option) + equals + value)
             if known and name != "print_config" and not equals and rest:
                 words.append(rest.pop(0))
-    return words
+    free = [name for name in by_place if not values_of(f"--{name}", words)]
+    if len(placed) > len(free):
+        names, word = ", ".join(by_place), placed[len(free)]
+        raise Usage(f"{word!r} is one word too many: by place there is {names}, other options by --NAME")
+    return words + [f"--{name}={word}" for name, word in zip(free, placed)]
 
 
 def values_of(option: str, given: Sequence[str]) -> list[str]:

@@ -29,8 +29,8 @@ def check_effect(options: Any) -> None:
     """
     reasons: dict[str, str] = options.idle() if hasattr(options, "idle") else {}
     for name, reason in reasons.items():
-        if name in getattr(options, _NAMES, ()):
-            value = getattr(options, name)
+        value = getattr(options, name)
+        if name in getattr(options, _NAMES, ()) and value is not False:
             said = f"--{name.replace('_', '-')}" + ("" if value is True else f" {_word(value)}")
             raise ValueError(f"{said} is of no effect {reason}: leave it out")
 

@@ -239,7 +239,9 @@ def test_a_plain_word(words: str) -> None:
     assert (found.run, found.images, found.top) == (Path("x"), Path("y"), 1)
 
 
-@pytest.mark.parametrize("words", ["shard a b", "--verb shard a b", "shard --data a b", "shard --out b a"])
+@pytest.mark.parametrize(
+    "words", ["shard a b", "--verb shard a b", "shard --data a b", "shard --out b a", "shard b --data a"]
+)
 def test_plain_words_in_order(words: str) -> None:
     found = options(*words.split(), kind=DataCommandOptions)
     assert (found.verb, found.data, found.out) == ("shard", "a", Path("b"))

@@ -167,5 +167,6 @@ def test_a_pickled_model_is_plain_and_a_handle_is_not_copied() -> None:
     other = fasthebb.attach(again, fasthebb.HPCA())  # it is attached to nothing
     again(torch.randn(2, 4))
     other.write_grad()
-    with pytest.raises(TypeError, match="copy the model alone, attach"):
-        copy.deepcopy((model, hebb))
+    for copies in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="copy or pickle the model alone, attach"):
+            copies((model, hebb))  # type: ignore[operator]

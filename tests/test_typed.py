@@ -31,7 +31,9 @@ RIDGE = "finetune --run x --classifier ridge"
         ("embed --run x --images y --part test", "--part test is of no effect with --images: leave it out"),
         ("evaluate --run x --knn --probe-epochs 3", "--probe-epochs 3 is of no effect without --probe: leave it out"),
         ("evaluate --run x --probe --probe-epochs 3", "--probe-epochs 3 is of no effect with --probe-method ridge"),
-        ("evaluate --run x --probe --k 1", "--k 1 is of no effect without --knn or --propagate"),
+        ("evaluate --run x --probe --k 1", "--k 1 is of no effect without --knn, --propagate or --retrieval"),
+        ("embed --run x --images y --max-bad 0.5", "--max-bad 0.5 is of no effect with --images: leave it out"),
+        ("data check digits --short-side 9", "--short-side 9 is of no effect with data check, which writes nothing"),
         ("evaluate --run x --knn --mirror", "--mirror is of no effect without --probe or --together"),
         ("evaluate --run x --probe-depths 1 2", "--probe-depths 1 2 is of no effect without a read-out such as"),
     ],
@@ -51,6 +53,9 @@ def test_an_option_that_nothing_reads_is_refused(words: str, said: str, capsys: 
         (EvaluateOptions, "--run x --probe --probe-method adam --probe-epochs 3 --pool 2"),
         (EvaluateOptions, "--run x --together --mirror --probe-depths 1 2"),
         (EvaluateOptions, "--run x --propagate --k 3"),
+        (EvaluateOptions, "--run x --retrieval --k 3"),
+        (EvaluateOptions, "--run x --knn --no-mirror"),
+        (FinetuneOptions, "--run x --classifier ridge --no-head-only --tensorboard"),
     ],
 )
 def test_what_is_read_is_taken(kind: type[Any], words: str) -> None:

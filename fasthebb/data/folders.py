@@ -97,6 +97,7 @@ def _scan(spec: str, root: Path) -> tuple[dict[str, Classes], list[Item]]:
     try:
         folders = _part_folders(spec, root)
         parts = {part: _list_classes(spec, root, folder) for part, folder in folders.items()}
+        _check_classes(spec, folders, parts)
         return parts, _list_loose(root, folders["train"])
     except OSError as error:
         raise _unreadable(spec, error) from None
@@ -147,6 +148,19 @@ def _list_classes(spec: str, root: Path, folder: Path) -> Classes:
     if classes or _images_below(folder):
         return classes
     raise ValueError(f"{spec}: {folder} holds no images: put them into {folder / 'CLASS'}/ ({_kinds()})")
+
+
+def _check_classes(spec: str, folders: Mapping[str, Path], parts: Mapping[str, Classes]) -> None:
+    # One part alone may be without classes.
+    if len(parts) == 1 or all(parts.values()):
+        return
+    folder = folders[next(part for part, found in parts.items() if not found)]
+    there = _images_below(folder)
+    alone = "" if any(parts.values()) else f", or name {folders['train']} alone to train without classes"
+    raise ValueError(
+        f"{spec}: {folder} holds {len(there)} images but no class sub-folders: put them into one folder per class "
+        f"({folder / 'CLASS' / Path(there[0].name).name}){alone}"
+    )
 
 
 def _list_loose(root: Path, train: Path) -> list[Item]:

@@ -97,8 +97,13 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out zero; not of one seed, nor of seeds that agree to the last of few images."""
-        return abs(self.estimate.mean) > self.estimate.half_width > 0
+        """Whether the interval leaves out zero; never where there is none."""
+        return self.spread and abs(self.estimate.mean) > self.estimate.half_width
+
+    @property
+    def spread(self) -> bool:
+        """Whether seeds differ, so that there is an interval; few test images let them agree by chance."""
+        return self.estimate.half_width > 0
 
 
 def save(
@@ -115,18 +120,17 @@ def save(
     writer = csv.DictWriter(table, FIELDS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    environment = json.dumps(_finite(dict(meta)), indent=1, ensure_ascii=False)
     content = {"records": rows, "tuning": [_finite(dict(one)) for one in tuning]} if tuning else rows
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "results.csv", table.getvalue())
     atomic_write(folder / "results.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    atomic_write(folder / "environment.json", environment + "\n")
+    atomic_write(folder / "environment.json", json.dumps(_finite(dict(meta)), indent=1, ensure_ascii=False) + "\n")
 
 
 def load(folder: Path) -> tuple[list[Record], dict[str, Any]]:
     """Read back what `save` wrote: the records and the environment (empty if there is none).
 
-    Raises `ValueError`, naming the file, if `results.json` is missing or is not a list of records.
+    Raises `ValueError`, naming the file, if `results.json` is missing or is no list of records.
     """
     content = _read(folder / "results.json")
     rows = content.get("records") if isinstance(content, dict) else content
@@ -155,16 +159,16 @@ def interval(values: Iterable[float | None]) -> Estimate:
     t · s / √n.
     """
     known = [value for value in values if value is not None and math.isfinite(value)]
-    n = len(known)
-    if n == 0:
+    if not (n := len(known)):
         return Estimate(math.nan, math.nan)
-    mean = math.fsum(known) / n
     if n == 1:
-        return Estimate(mean, math.nan)
+        return Estimate(known[0], math.nan)
     from scipy.special import stdtrit  # type: ignore[import-untyped, unused-ignore]
 
+    mean = math.fsum(known) / n
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (n - 1))
-    return Estimate(mean, float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n))
+    rounding = deviation <= 1e-12 * max(map(abs, known))
+    return Estimate(mean, 0.0 if rounding else float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n))
 
 
 def summarise(records: Sequence[Record]) -> list[Summary]:
@@ -216,11 +220,8 @@ def _summary(cell: Sequence[Record], *, qualified: bool) -> Summary:
     first = cell[0]
     name = f"{first.method} [{first.rule or 'no rule'}]" if qualified else first.method
     if first.depth is not None:
-        name += (
-            f" (depth {first.depth})"
-            if any(kind in name.lower() for kind in ("probe", "knn", "svm", "fine-tuned", "scratch"))
-            else f" + probe (depth {first.depth})"
-        )
+        told = any(kind in name.lower() for kind in ("probe", "knn", "svm", "fine-tuned", "scratch"))
+        name += f"{'' if told else ' + probe'} (depth {first.depth})"
     return Summary(
         **{field: getattr(first, field) for field in ("dataset", "method", "rule", "depth", "labels", "fraction")},
         name=name,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fasthebb.evaluation.results import Record, load
 from fasthebb.jobs.net import Net
+from fasthebb.jobs.trained import is_exported
 from fasthebb.models.ready import WHITENING
 from fasthebb.tables import markdown
 from fasthebb.training.run import read_metrics
@@ -39,7 +40,7 @@ def card(net: Net, run: Path, dataset: str, differences: Mapping[str, float]) ->
         markdown(("fact", "value"), _facts(net, run)),
         f"Classes: {_classes(net)}" if net.classes else "",
         "## Results",
-        _results([r for r in _records(run) if r.dataset == dataset]),
+        _earlier(run) or _results([r for r in _records(run) if r.dataset == dataset]),
         "## Files",
         markdown(("file", "differs from the net by"), [(name, f"{value:.1e}") for name, value in differences.items()]),
         "Differences are the largest of a few random images, relative to the largest output. `model.pt2` and "
@@ -102,6 +103,14 @@ def _results(records: Sequence[Record]) -> str:
         for r in records
     ]
     return markdown(("method", "depth", "labels", "top-1 %", "top-5 %"), rows)
+
+
+def _earlier(run: Path) -> str:
+    # The results on the card of a net that was exported before.
+    card = run / "README.md"
+    if not is_exported(run) or not card.is_file():
+        return ""
+    return card.read_text(encoding="utf-8").partition("## Results\n\n")[2].partition("\n\n## Files")[0]
 
 
 def _records(run: Path) -> list[Record]:

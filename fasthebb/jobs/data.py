@@ -41,10 +41,13 @@ class DataCommandOptions(DataOptions):
         super().__post_init__()
         if self.verb == "shard" and self.out is None:
             raise ValueError("data shard needs --out: name a folder for the shards")
-        if self.verb == "check" and self.out is not None:
-            raise ValueError(f"--out {self.out}: data check writes nothing; leave it out")
         if self.verb == "shard" and self.unlabeled is not None:
             raise ValueError(f"--unlabeled {self.unlabeled}: write shards of one set at a time")
+
+    def idle(self) -> dict[str, str]:
+        """Options that nothing reads beside the others, and why."""
+        written = ("out", "images_per_shard", "short_side", "resume")
+        return dict.fromkeys(written, "with data check, which writes nothing") if self.verb == "check" else {}
 
 
 def run(options: DataCommandOptions, console: Console) -> Outcome:

@@ -70,7 +70,7 @@ class EmbedOptions(RunDataOptions):
 
     def idle(self) -> dict[str, str]:
         """Options that nothing reads beside the others, and why."""
-        of_data = ("part", "data_dir", "download", "labels_file", "unlabeled", "cache_dir", "stream")
+        of_data = ("part", "data_dir", "download", "labels_file", "unlabeled", "cache_dir", "stream", "max_bad")
         return dict.fromkeys(of_data, "with --images") if self.images is not None else {}
 
 

@@ -88,10 +88,10 @@ def run(options: ExportOptions, console: Console) -> dict[str, Any]:
 
 
 def _public(net: Net) -> Net:
-    # Without the folders of this machine: of a folder or shards the last part of the path alone.
+    # Without the folders of this machine: of a folder or shards the last part of the path alone, which is no source.
     kind, colon, path = net.dataset.partition(":")
     name = f"{kind}:{Path(path).name}" if colon else kind
-    return replace(net, dataset=name, source={"data": name})
+    return replace(net, dataset=name, source={} if colon else {"data": name})
 
 
 Writer = Callable[[Path, Net, nn.Module, Tensor], Tensor]

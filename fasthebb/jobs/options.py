@@ -212,6 +212,11 @@ class FinetuneOptions(RankOptions, HeadOptions, RunDataOptions):
         if self.classifier != "ridge" and (self.pool or self.mirror):
             raise ValueError("--pool and --mirror are of --classifier ridge: give it, or leave them out")
 
+    def idle(self) -> dict[str, str]:
+        """Options that nothing reads beside the others, and why."""
+        steps = "head_only head_steps hidden_rate lr epochs min_steps max_steps batch_size weight_decay augment sync_bn"
+        return dict.fromkeys(steps.split(), "with --classifier ridge") if self.classifier == "ridge" else {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(ReadOutOptions, RunDataOptions):

@@ -23,7 +23,8 @@ class ReadOutOptions:
         propagate: let labels spread along nearest neighbours among labelled and test images, at every depth.
         svm: train a linear support vector machine on the frozen features of every depth.
         retrieval: rank test images by likeness to others of them, at every depth.
-        k: how many neighbours vote, as far as there are as many labels of a class; of propagation, in any case.
+        k: how many neighbours vote, as far as there are as many labels of a class; of propagation, in any case; of
+            retrieval, how many of the first images count for its precision.
     """
 
     probe: bool = False
@@ -61,11 +62,11 @@ class ReadOutOptions:
 
     def unread(self) -> dict[str, str]:
         """Options that no read-out wanted reads, and why."""
-        probed, neighbours = self.probe or self.together, self.knn or self.propagate
+        probed, neighbours = self.probe or self.together, self.knn or self.propagate or self.retrieval
         return {
             **({} if self.probe else dict.fromkeys(("probe_method", "probe_epochs"), "without --probe")),
             **({"probe_epochs": "with --probe-method ridge"} if self.probe and self.probe_method == "ridge" else {}),
             **({} if probed else dict.fromkeys(("mirror", "shifts"), "without --probe or --together")),
-            **({} if neighbours else {"k": "without --knn or --propagate"}),
+            **({} if neighbours else {"k": "without --knn, --propagate or --retrieval"}),
             **({} if self.wanted else dict.fromkeys(("probe_depths", "pool"), "without a read-out such as --probe")),
         }

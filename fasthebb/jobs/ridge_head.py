@@ -41,14 +41,6 @@ class HeadOptions:
     pool: int | None = None
     mirror: bool = False
 
-    def idle(self) -> dict[str, str]:
-        """Options that nothing reads beside the others, and why."""
-        steps = (
-            "head_only", "head_steps", "hidden_rate", "lr", "epochs", "min_steps", "max_steps", "batch_size",
-            "weight_decay", "augment", "checkpoint_steps", "tensorboard",
-        )  # fmt: skip
-        return dict.fromkeys(steps, "with --classifier ridge") if self.classifier == "ridge" else {}
-
 
 def ridge_head(
     model: nn.Module, net: Net, views: Sequence[Loader], *, pool: int | None = None, watcher: Watcher | None = None

@@ -71,7 +71,7 @@ def source_of(options: DataOptions) -> dict[str, Any]:
 
 
 def with_data_of(net: Net, options: R) -> R:
-    """The options, with the data of a net where they name none."""
+    """The options, with the data of a net where they name none; ValueError where the net names none either."""
     if options.data is not None:
         return options
     source: Mapping[str, Any] = {
@@ -79,6 +79,8 @@ def with_data_of(net: Net, options: R) -> R:
         for name, value in net.source.items()
         if getattr(options, name) is None
     }
+    if source.get("data") is None:
+        raise ValueError(f"{options.run} does not say where its images are: give them with --data")
     return replace(options, **source)
 
 

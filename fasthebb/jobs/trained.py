@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from fasthebb.console import Console
 from fasthebb.data.whitening import Whitening
 from fasthebb.jobs.net import Net
-from fasthebb.models.ready import CONFIG, WEIGHTS, WHITENING, ready_folder
+from fasthebb.models.ready import CONFIG, WHITENING, read_net_files, ready_folder, ready_names
 from fasthebb.training import checkpoint
 from fasthebb.training.run import finished
 
@@ -27,8 +24,11 @@ def trained_folder(run: Path) -> Path:
     if not run.is_dir():
         ready = ready_folder(run)
         if ready is None:
-            raise ValueError(f"{run}: there is no such run folder; give the --out of an earlier pretrain or finetune")
-        return ready
+            raise ValueError(
+                f"{run}: there is no such run folder; give the --out of an earlier pretrain or finetune, or the name "
+                f"of ready weights ({ready_names()})"
+            )
+        return ready.resolve()
     if (run / "cells").is_dir():
         cells = sorted(checkpoint.parent.parent for checkpoint in (run / "cells").glob("*/checkpoints/last.pt"))
         first = f", such as {cells[0]}" if cells else ""
@@ -60,9 +60,13 @@ def read_net(run: Path, console: Console) -> tuple[Net, nn.Module]:
     """
     run = trained_folder(run)
     if is_exported(run):
-        return _exported(run)
+        about, model, whitening = read_net_files(run)
+        return replace(Net.of(about, run), whitening=whitening), model
     state = checkpoint.load(run / "checkpoints" / "last.pt")
-    net, model = _built(Net.of(state["about"], run), run)
+    net = Net.of(state["about"], run)
+    if net.whitened:
+        net = replace(net, whitening=Whitening.load(run / WHITENING))
+    model = net.build()
     try:
         model.load_state_dict(state["parts"]["model"])
     except (RuntimeError, KeyError):
@@ -70,20 +74,3 @@ def read_net(run: Path, console: Console) -> tuple[Net, nn.Module]:
     if (run / "config.yaml").exists() and not finished(run):
         console.warn(f"{run} is not finished: its net is as of step {state['progress']['step']}")
     return net, model
-
-
-def _exported(folder: Path) -> tuple[Net, nn.Module]:
-    try:
-        about, state = json.loads((folder / CONFIG).read_bytes()), load_file(folder / WEIGHTS)
-        net, model = _built(Net.of(about, folder), folder)
-        model.load_state_dict(state)
-    except (OSError, SafetensorError, UnicodeDecodeError, RuntimeError, json.JSONDecodeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ValueError(f"{folder} holds no net of this version of fasthebb ({reason}): export it again") from None
-    return net, model
-
-
-def _built(net: Net, folder: Path) -> tuple[Net, nn.Module]:
-    if net.whitened:
-        net = replace(net, whitening=Whitening.load(folder / WHITENING))
-    return net, net.build()

@@ -91,19 +91,29 @@ def load(name_or_path: str | Path) -> Program:
     """
     folder = _folder(name_or_path)
     names = RUN if (folder / RUN[0]).is_file() else (CONFIG, WEIGHTS)
-    config, weights = (folder / name for name in names)
-    if not weights.is_file():
+    if not (folder / names[1]).is_file():
         raise ValueError(f"{folder} has no {names[1]}: finish the run by --resume, or export it by `fasthebb export`")
+    about, model, whitening = read_net_files(folder, *names)
+    return Program(model, about, whitening).eval()
+
+
+def read_net_files(
+    folder: Path, config: str = CONFIG, weights: str = WEIGHTS
+) -> tuple[dict[str, Any], nn.Module, Whitening | None]:
+    """What a net is, its model with the weights, and its whitening if it has one, from the files of a folder.
+
+    Raises ValueError where they are damaged or do not fit each other.
+    """
     try:
-        about = json.loads(config.read_bytes())
-        state = load_file(weights)
+        about = json.loads((folder / config).read_bytes())
+        state = load_file(folder / weights)
         whitening = Whitening.load(folder / WHITENING) if about["whitened"] else None
         model = build_as(about)
         model.load_state_dict(state)
-        return Program(model, about, whitening).eval()
-    except (SafetensorError, UnicodeDecodeError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, UnicodeDecodeError, KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(f"{folder} holds no net of this version of fasthebb ({reason}): export it again") from None
+    return about, model, whitening
 
 
 def build_as(about: Mapping[str, Any]) -> nn.Module:
@@ -131,15 +141,19 @@ def _folder(name_or_path: str | Path) -> Path:
         raise ValueError(f"{path} holds no net: name a folder that `fasthebb export`, pretrain or finetune wrote")
     if ready := ready_folder(path):
         return ready
-    known = sorted({config.parent.name for place in _places() for config in place.glob(f"*/{CONFIG}")})
-    there = f"there are {', '.join(known)}" if known else f"set {PLACES} to the weights/ folder of the repository"
-    raise ValueError(f"{str(name_or_path)!r} is neither a folder nor the name of ready weights: {there}")
+    raise ValueError(f"{str(name_or_path)!r} is neither a folder nor the name of ready weights: {ready_names()}")
 
 
 def ready_folder(name: Path) -> Path | None:
     """The folder of ready weights of a name, if there are such."""
     found = (place / name for place in _places() if len(name.parts) == 1 and (place / name / CONFIG).is_file())
     return next(found, None)
+
+
+def ready_names() -> str:
+    """Which ready weights there are, or what to do where there are none, in words."""
+    known = sorted({config.parent.name for place in _places() for config in place.glob(f"*/{CONFIG}")})
+    return f"there are {', '.join(known)}" if known else f"set {PLACES} to the weights/ folder of the repository"
 
 
 def _places() -> Iterator[Path]:

@@ -174,6 +174,7 @@ METHODS: dict[str, Callable[[Bench], list[Record]]] = {
     "simclr": contrastive,
     **dict.fromkeys(PATCHES, patches),
 }
+UNTRAINED = frozenset({"random", "scratch"})  # those of them that pre-train no net
 
 
 def _pretrained(bench: Bench, net: Net, train: Callable[[Path], list[Record]]) -> list[Record]:

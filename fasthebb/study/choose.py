@@ -102,7 +102,7 @@ def decided(options: StudyOptions, console: Console) -> tuple[StudyOptions, list
     if options.minutes is None:
         return options, []
     others = " ".join(name for name in options.methods if name not in PLANNED)
-    if others and options.methods != StudyOptions().methods:
+    if others and "methods" in typed(options):
         raise ValueError(
             f"--minutes {options.minutes:g} plans {' and '.join(PLANNED)} alone: leave {others} out, or leave "
             "--minutes out and say how they learn"

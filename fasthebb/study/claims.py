@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fasthebb.study.bench import Bench
-from fasthebb.study.cells import METHODS, hebbian
+from fasthebb.study.cells import METHODS, UNTRAINED, hebbian
 from fasthebb.study.tuning import tuned_budgets
 
-UNTRAINED = frozenset({"random", "scratch"})  # methods whose nets are not pre-trained
 PAUSE = 1.0  # seconds until one that found nothing to do looks again
 
 

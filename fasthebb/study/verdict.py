@@ -29,7 +29,7 @@ class Contest:
     @property
     def outcome(self) -> str:
         """Where our mean lies and how sure that is, with {} for what it is measured against."""
-        if math.isnan(self.gap.estimate.half_width):
+        if not self.gap.spread:
             return f"{_side(self.gap.estimate.mean)} {{}} (no interval)"
         return f"clearly {_side(self.gap.estimate.mean)} {{}}" if self.gap.clear else "not distinguishable from {}"
 
@@ -86,7 +86,7 @@ def marks(records: Sequence[Record], rows: Sequence[Summary]) -> dict[tuple[Key,
             gap = difference(records, best, row)
             if row is best:
                 found[row.key, labels] = "best"
-            elif not math.isnan(gap.estimate.half_width) and not gap.clear:
+            elif gap.spread and not gap.clear:
                 found[row.key, labels] = "tie"
     return found
 
@@ -148,7 +148,7 @@ def _first(fight: Contest) -> str:
     if math.isnan(fight.gap.estimate.half_width):
         return f"{said} Fewer than two seeds measured both, so how sure that is cannot be said."
     sure = "." if fight.gap.clear else ", an interval that includes zero."
-    if fight.gap.estimate.half_width == 0:
+    if not fight.gap.spread:
         sure = " in each of them: the test images are too few to say how sure that is."
     pairs = len(fight.gap.by_seed)
     return f"{said} Paired over {pairs} seeds the difference is {signed(fight.gap.estimate)} points{sure}"

@@ -176,8 +176,12 @@ def test_parts_that_do_not_fit(tmp_path: Path) -> None:
     assert "mixed has val/ but no train/" in refused(tmp_path / "mixed")
     for part in ("train", "test"):
         paint(tmp_path / "flat" / part / "1.png")
-    flat = list_files("folder:flat", tmp_path / "flat")
-    assert (flat.classes, [len(items) for items in flat.parts.values()]) == ((), [1, 0]), "test images need a class"
+    said = refused(tmp_path / "flat")
+    assert "train holds 1 images but no class sub-folders: put them into one folder per class" in said
+    assert said.endswith(f"or name {tmp_path / 'flat' / 'train'} alone to train without classes")
+    fill(tmp_path / "half" / "train", "ab", 1)
+    paint(tmp_path / "half" / "test" / "1.png")
+    assert "test holds 1 images but no class sub-folders" in refused(tmp_path / "half")
     fill(tmp_path / "single", "ab", 1)
     assert "one image in each class, none to test on" in refused(tmp_path / "single")
 

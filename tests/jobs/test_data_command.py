@@ -73,7 +73,8 @@ def test_a_document_even_of_unsound_data(data: Path, capsys: pytest.CaptureFixtu
     [
         ((), "fasthebb data needs --verb (what to do, check"),
         (("chek",), "--verb chek: give one of check"),
-        (("check", "digits", "--out", "x"), "--out x: data check writes nothing"),
+        (("check", "digits", "x"), "--out x is of no effect with data check, which writes nothing: leave it out"),
+        (("check", "a", "b", "--data", "c"), "'b' is one word too many"),
         (("check", "a", "b", "twice"), "'twice' is one word too many"),
     ],
 )

@@ -68,7 +68,7 @@ def test_weights_card_and_config(made: Path, tmp_path: Path, capsys: pytest.Capt
     )
     config = json.loads((out / "config.json").read_text())
     kept = json.loads((made / "tuned" / "model.json").read_text())
-    assert config == {**kept, "dataset": "folder:images", "source": {"data": "folder:images"}}
+    assert config == {**kept, "dataset": "folder:images", "source": {}}
     with safe_open(out / "model.safetensors", "pt") as file:
         assert json.loads(file.metadata()["about"]) == config
     card = (out / "README.md").read_text()

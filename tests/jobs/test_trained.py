@@ -55,7 +55,9 @@ def test_ready_weights_by_name(
     assert "is an exported net, not a run: say with --out where to write" in fails(
         capsys, 1, *embed[:-1], "--run", "run"
     )
-    assert "other: there is no such run folder" in fails(capsys, 1, *embed[:-1], "--run", "other")
+    said = fails(capsys, 1, *embed[:-1], "--run", "other")
+    assert "other: there is no such run folder" in said
+    assert "or the name of ready weights (there are " in said
 
 
 def test_finetune(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,6 +65,11 @@ def test_finetune(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "say with --out where to write" in fails(capsys, 1, *words)
     assert main([*words, "--out", str(tmp_path / "tuned"), "--quiet"]) == 0
     assert equal(weights(tmp_path / "tuned"), weights(made / "tuned"))
+
+
+def test_images_of_another_machine_are_to_be_named(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = fails(capsys, 1, "evaluate", "--run", made / "ready" / "run", "--knn")
+    assert said == f"error: {made / 'ready' / 'run'} does not say where its images are: give them with --data\n"
 
 
 def test_evaluate_keeps_no_results_in_it(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +88,11 @@ def test_evaluate_keeps_no_results_in_it(made: Path, capsys: pytest.CaptureFixtu
 def test_an_exported_net_is_exported_again(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
     assert main(["export", "--run", str(made / "ready" / "run"), "--out", str(out), "--half", "--quiet"]) == 0
+    results = [
+        (folder / "README.md").read_text().partition("## Results")[2].partition("## Files")[0]
+        for folder in (made / "ready" / "run", out)
+    ]
+    assert results[0] == results[1] != ""
     assert (out / "model.safetensors").stat().st_size < (made / "ready" / "run" / "model.safetensors").stat().st_size
 
 

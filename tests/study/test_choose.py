@@ -155,6 +155,8 @@ def test_a_study_of_a_folder(
 def test_not_for_methods_that_it_does_not_know(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ("study", "--data", "digits", "--out", tmp_path / "run", "--minutes", 1, "--methods", "hpca", "scratch")
     assert "--minutes 1 plans softhebb and scratch alone: leave hpca out" in fails(capsys, 1, *words)
+    default = (*words[:-2], *StudyOptions().methods)
+    assert "leave hpca swta random out" in fails(capsys, 1, *default)
 
 
 def test_not_with_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
