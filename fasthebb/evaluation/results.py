@@ -120,11 +120,12 @@ def save(
     writer = csv.DictWriter(table, FIELDS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    environment = json.dumps(_finite(dict(meta)), indent=1, ensure_ascii=False)
     content = {"records": rows, "tuning": [_finite(dict(one)) for one in tuning]} if tuning else rows
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "results.csv", table.getvalue())
     atomic_write(folder / "results.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    atomic_write(folder / "environment.json", json.dumps(_finite(dict(meta)), indent=1, ensure_ascii=False) + "\n")
+    atomic_write(folder / "environment.json", environment + "\n")
 
 
 def load(folder: Path) -> tuple[list[Record], dict[str, Any]]:
@@ -181,8 +182,7 @@ def summarise(records: Sequence[Record]) -> list[Summary]:
     cells: dict[tuple[int, int, int], list[Record]] = {}
     for record in records:
         place = methods.index((record.dataset, record.method, record.rule))
-        depth = -1 if record.depth is None else record.depth
-        cells.setdefault((place, depth, record.labels), []).append(record)
+        cells.setdefault((place, -1 if record.depth is None else record.depth, record.labels), []).append(record)
     return [_summary(cells[key], qualified=len(rules[cells[key][0].method]) > 1) for key in sorted(cells)]
 
 
