@@ -10,6 +10,7 @@ import yaml
 
 from fasthebb.recipes.few_labels import few_labels_cifar10, few_labels_fashion_mnist, few_labels_tiny_imagenet
 from fasthebb.recipes.large import large_cifar10, large_fashion_mnist, large_tiny_imagenet
+from fasthebb.recipes.matched import fixmatch_cifar10, fixmatch_fashion_mnist
 from fasthebb.recipes.paper import PAPER
 from fasthebb.recipes.reproductions import cifar10_depths, softhebb_cifar10
 from fasthebb.recipes.shipped import cifar10, digits, fashion_mnist
@@ -25,6 +26,8 @@ RECIPES: dict[str, Callable[[], StudyOptions]] = {
     "few_labels_cifar10": few_labels_cifar10,
     "few_labels_fashion_mnist": few_labels_fashion_mnist,
     "few_labels_tiny_imagenet": few_labels_tiny_imagenet,
+    "fixmatch_cifar10": fixmatch_cifar10,
+    "fixmatch_fashion_mnist": fixmatch_fashion_mnist,
     "large_cifar10": large_cifar10,
     "large_fashion_mnist": large_fashion_mnist,
     "large_tiny_imagenet": large_tiny_imagenet,

@@ -22,8 +22,8 @@ from fasthebb.study.variants import IS, OWN
 from fasthebb.study.verdict import signed
 
 TWINS = ("(hebbian twin)", "(backprop twin)")
-MATCHED = ("student FixMatch", "fine-tuned FixMatch", "FixMatch")
-STUDENTS = ("student", "student and teacher", "student FixMatch")
+MATCHED = ("student FixMatch", "student FixMatch and teacher", "fine-tuned FixMatch", "FixMatch")
+STUDENTS = ("student", "student and teacher", "student FixMatch", "student FixMatch and teacher")
 FROZEN = ("probe", "probe together", "kNN", "kNN propagated", "SVM")
 READ_OUTS = (  # as results call them, after a method's title
     *FROZEN, "fine-tuned", "fine-tuned FixMatch", *STUDENTS, "", "FixMatch", *TWINS,

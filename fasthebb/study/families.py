@@ -19,7 +19,7 @@ END_TO_END = "end to end"
 READOUTS = (END_TO_END, "probe", "SVM", "kNN")
 LINES = 8  # as many as a reader tells apart in one figure
 _FROZEN, _TRAINED = r"probe( together)?|svm|knn( propagated)?", r"fine-tuned|student( and teacher)?"
-_SUFFIX = re.compile(rf"\s+({_FROZEN}|({_TRAINED})?( ?fixmatch)?)$", re.IGNORECASE)
+_SUFFIX = re.compile(rf"\s+({_FROZEN}|({_TRAINED})?( ?fixmatch( and teacher)?)?)$", re.IGNORECASE)
 
 
 def end_to_end(row: Summary) -> bool:

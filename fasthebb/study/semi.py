@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fasthebb.evaluation.results import Record
 from fasthebb.jobs.net import Net
@@ -25,6 +25,7 @@ from fasthebb.training.finetune import accuracies
 from fasthebb.training.fixmatch import fixmatch
 
 BATCH = 64  # labelled images a step
+Tested = Callable[[Bench, int, Net, nn.Module, str], list[Record]]  # of a budget, a net, its model and their title
 
 
 def seen(bench: Bench, labels: int) -> Tensor:
@@ -32,14 +33,24 @@ def seen(bench: Bench, labels: int) -> Tensor:
     return torch.tensor(sorted({*bench.images.tolist(), *bench.budgets[labels].tolist()}))
 
 
-def matched(bench: Bench, net: Net, cell: str, labels: int, before: Sequence[Record]) -> list[Record]:
-    """The record of a cell's net after FixMatch, if that is wanted; before: the cell's records, its net's first."""
+def alone(bench: Bench, labels: int, net: Net, model: nn.Module, title: str, depth: int | None = None) -> list[Record]:
+    """The record of a net by its own answers about the test images."""
+    top1, top5 = accuracies(model, net.loader(bench.dataset.test, 256, bench.device, shuffle=False), (1, 5))
+    return [record(net, title, labels, labelled(bench.dataset), bench.seed, depth, top1, top5)]
+
+
+def matched(
+    bench: Bench, net: Net, cell: str, labels: int, before: Sequence[Record], tested: Tested = alone
+) -> list[Record]:
+    """The records of a cell's net after FixMatch, if that is wanted; before: the cell's records, its net's first."""
     if not bench.options.fixmatch_steps:
         return []
-    return bench.once(f"fixmatch-{cell}", partial(_measure, bench, net, cell, labels, before[0]))
+    return bench.once(f"fixmatch-{cell}", partial(_measure, bench, net, cell, labels, before[0], tested))
 
 
-def _measure(bench: Bench, net: Net, cell: str, labels: int, before: Record, path: Path) -> list[Record]:
+def _measure(
+    bench: Bench, net: Net, cell: str, labels: int, before: Record, tested: Tested, path: Path
+) -> list[Record]:
     options, train, title = bench.options, bench.dataset.train, f"{before.method} FixMatch"
     bench.folder.log(f"seed {bench.seed}: {title}, {labels} labels")
     net = replace(
@@ -59,7 +70,6 @@ def _measure(bench: Bench, net: Net, cell: str, labels: int, before: Record, pat
         model, few, weak, strong, steps=options.fixmatch_steps, lr=options.fixmatch_lr, watcher=bench.watcher(path, net)
     )
     peak = peak_bytes() / 2**20
-    top1, top5 = accuracies(model, net.loader(bench.dataset.test, 256, bench.device, shuffle=False), (1, 5))
     seconds = history[-1]["seconds"] + (before.finetune_seconds or 0.0)
-    tested = record(net, title, labels, labelled(bench.dataset), bench.seed, None, top1, top5)
-    return [replace(tested, finetune_seconds=seconds, peak_memory_mb=peak)]
+    found = tested(bench, labels, net, model, title)
+    return [replace(r, finetune_seconds=seconds, peak_memory_mb=peak) for r in found]

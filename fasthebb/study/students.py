@@ -4,6 +4,7 @@
 |---|---|
 | teacher-METHOD-sSEED | scores all images by the probe of every budget, kept in teacher.safetensors |
 | student-METHOD-LABELS-sSEED | trains the student on them, and asks both of them about the test images |
+| fixmatch-student-METHOD-LABELS-sSEED | trains it by FixMatch then, if that is wanted, and asks both of them again |
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def students(bench: Bench, net: Net, cell: str) -> list[Record]:
     for labels in bench.budgets:
         cell = f"student-{name}-{labels}"
         found = bench.once(cell, partial(_student, bench, own, labels))
-        records += found + matched(bench, own, cell, labels, found)
+        records += found + matched(bench, own, cell, labels, found, _with_teacher)
     return records
 
 
@@ -116,7 +117,7 @@ def _student(bench: Bench, net: Net, labels: int, path: Path) -> list[Record]:
     taught = load_file(bench.cell(f"teacher-{bench.method.name}") / FILE)
     known = torch.full((len(bench.dataset.train),), -1)
     known[budget] = bench.dataset.train.labels[budget]
-    temperature = TEMPERATURES.get("ridge" if options.together else options.probe_method, 1.0)
+    temperature = _temperature(bench)
     targets = torch.zeros(len(known), len(net.classes))
     targets[taught["images"]] = soft_targets(taught[str(labels)], temperature, known[taught["images"]])
     net = replace(
@@ -138,17 +139,27 @@ def _student(bench: Bench, net: Net, labels: int, path: Path) -> list[Record]:
         watcher=bench.watcher(path, net),
     )  # fmt: skip
     peak = peak_bytes() / 2**20
+    tested = _with_teacher(bench, labels, net, model, shown)
+    return [replace(r, finetune_seconds=history[-1]["seconds"], peak_memory_mb=peak) for r in tested]
+
+
+def _with_teacher(bench: Bench, labels: int, net: Net, model: nn.Module, title: str) -> list[Record]:
+    # The records of a student alone, and of the mean of what it and its teacher say.
     own, truth = _tested(bench, net, model)
     scores = load_file(bench.cell(f"frozen-{bench.method.name}") / SCORES)[str(labels)]
-    both = own.softmax(2).mean(0) + soft_targets(scores, temperature).to(own.device)
-    tested = [
+    both = own.softmax(2).mean(0) + soft_targets(scores, _temperature(bench)).to(own.device)
+    return [
         record(
             net, name, labels, labelled(bench.dataset), bench.seed, None,
             topk_accuracy(found, truth), topk_accuracy(found, truth, 5),
         )
-        for name, found in ((shown, own[0]), (f"{shown} and teacher", both))
+        for name, found in ((title, own[0]), (f"{title} and teacher", both))
     ]  # fmt: skip
-    return [replace(r, finetune_seconds=history[-1]["seconds"], peak_memory_mb=peak) for r in tested]
+
+
+def _temperature(bench: Bench) -> float:
+    options = bench.options
+    return TEMPERATURES.get("ridge" if options.together else options.probe_method, 1.0)
 
 
 def _tested(bench: Bench, net: Net, model: nn.Module) -> tuple[Tensor, Tensor]:

@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from fasthebb.console import Console
 from fasthebb.evaluation.results import Record
 from fasthebb.jobs.net import Net, cut_at
-from fasthebb.jobs.results import record
-from fasthebb.jobs.setup import labelled
 from fasthebb.memory import peak_bytes
 from fasthebb.study.bench import Bench
 from fasthebb.study.options import StudyOptions
-from fasthebb.study.semi import matched
+from fasthebb.study.semi import alone, matched
 from fasthebb.study.tuning import chosen
-from fasthebb.training.finetune import accuracies, accuracy, finetune
+from fasthebb.training.finetune import accuracy, finetune
 from fasthebb.training.loop import History, Watcher
 
 Start = Callable[[], nn.Module]
@@ -55,8 +53,7 @@ def _measure(
     )  # fmt: skip
     history = _fit(bench, net, model, options, bench.budgets[labels], bench.watcher(path, net))
     peak = peak_bytes() / 2**20
-    top1, top5 = accuracies(model, net.loader(bench.dataset.test, 256, bench.device, shuffle=False), (1, 5))
-    tested = record(net, method, labels, labelled(bench.dataset), bench.seed, depth, top1, top5)
+    (tested,) = alone(bench, labels, net, model, method, depth)
     return [replace(tested, finetune_seconds=history[-1]["seconds"], peak_memory_mb=peak)]
 
 

@@ -90,6 +90,9 @@ def test_it_also_sees_labelled_images_that_are_set_aside(data: Path) -> None:
 
 def test_records(whole: tuple[Path, list[dict[str, Any]]]) -> None:
     records, _ = load(whole[0])
+    teacher = [r for r in records if r.method == "HPCA student FixMatch and teacher"]
+    assert sorted(r.labels for r in teacher) == [6, 15]
+    assert {family(row) for row in summarise(teacher)} == {("HPCA", "HPCA")}
     for title in (title for titles in TITLES.values() for title in titles):
         found = [r for r in records if r.method == f"{title} FixMatch"]
         before = {r.labels: r for r in records if r.method == title and r.depth is None}
@@ -97,7 +100,7 @@ def test_records(whole: tuple[Path, list[dict[str, Any]]]) -> None:
         for r in found:
             assert (r.finetune_seconds or 0) > (before[r.labels].finetune_seconds or 0)
             assert r.rule == before[r.labels].rule
-    rows = [row for row in summarise(records) if row.method.endswith("FixMatch")]
+    rows = [row for row in summarise(records) if "FixMatch" in row.method]
     assert {family(row)[0] for row in rows} == {"HPCA", "scratch"}
     assert {row.method for row in rows if scratch(row)} == {"scratch FixMatch"}
     assert all(hebbian(row) != scratch(row) for row in rows)
