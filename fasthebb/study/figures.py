@@ -1,8 +1,9 @@
 """Figures of the records: accuracy against labels, seconds and depth, and effects of options, as inline SVG strings.
 
 Backgrounds are transparent and text takes the page's colour, so that one picture serves dark and light. A family of
-methods has its colour and marker; its read-outs differ by dash, and are hollow unless trained end to end. After eight
-families the colours come again, with other markers on thinner lines. matplotlib is imported when a figure is drawn.
+methods has its colour and marker; its read-outs differ by dash, and are hollow unless trained end to end: then they
+are full, or in part where a teacher or FixMatch had its share. After eight families the colours come again, with other
+markers on thinner lines. matplotlib is imported when a figure is drawn.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fasthebb.evaluation.results import Key, Summary, count
 from fasthebb.study.canvas import COLOURS, INK, draw_svg, log_axis, spread
@@ -182,7 +183,8 @@ def _errorbars(
         yerr=[0.0 if math.isnan(row.top1.half_width) else row.top1.half_width for row in line],
         color=COLOURS[place],
         marker=MARKERS[(place + 3 * lap) % len(MARKERS)],
-        markerfacecolor=COLOURS[place] if kind == END_TO_END else "none",
+        fillstyle=_filled(line[0]) if kind == END_TO_END else "none",
+        markerfacecoloralt="none",
         linestyle=DASHES[kind],
         linewidth=1.1 if lap else 1.8,
         elinewidth=1,
@@ -191,6 +193,15 @@ def _errorbars(
     )
     for part in (*caps, *bars):
         part.set_alpha(0.6)
+
+
+def _filled(row: Summary) -> Literal["full", "left", "top", "right"]:
+    # How much of a marker: the same method with its teacher, after FixMatch, or both, has another part of it.
+    name = row.method.lower()
+    with_teacher, matched = "and teacher" in name, "fixmatch" in name
+    if with_teacher:
+        return "right" if matched else "left"
+    return "top" if matched else "full"
 
 
 def _percent(axes: Axes, rows: Sequence[Summary]) -> None:

@@ -199,3 +199,10 @@ def test_without_matplotlib_one_line_says_what_to_install(monkeypatch: pytest.Mo
         require_matplotlib()
     with pytest.raises(ValueError, match="matplotlib"):
         figures.accuracy_against_labels(rows())
+
+
+def test_students_their_teachers_and_fixmatch_can_be_told_apart() -> None:
+    (first, *_) = [row for row in rows() if row.depth is None]
+    kinds = ("student", "student and teacher", "student FixMatch", "student FixMatch and teacher")
+    drawn = {figures.accuracy_against_labels([replace(first, method=f"hpca {kind}", name="one")]) for kind in kinds}
+    assert len(drawn) == 4
