@@ -157,7 +157,7 @@ def test_a_copy_of_an_attached_model_is_plain() -> None:
 
 
 def test_a_pickled_model_is_plain_and_a_handle_is_not_copied() -> None:
-    model = nn.Sequential(nn.Linear(4, 3))
+    model = nn.Sequential(nn.Linear(4, 3, bias=False))
     hebb = fasthebb.attach(model, fasthebb.HPCA())
     again = pickle.loads(pickle.dumps(model)).train()
     again(torch.randn(2, 4))
