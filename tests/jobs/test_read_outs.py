@@ -112,8 +112,8 @@ def test_a_spot_in_front_of_inputs_that_are_no_tensor() -> None:
 def test_mirrored_images_are_added_and_averaged(run: Path, data: str, method: str) -> None:
     epochs = ("--probe-epochs", "3") if method == "adam" else ()
     found = measured(
-        run, "--probe", "--mirror", "--pool", "2", "--probe-method", method, *epochs, "--labels", "12", "--probe-depths",
-        "1",
+        run, "--probe", "--mirror", "--pool", "2", "--probe-method", method, *epochs, "--labels", "12",
+        "--probe-depths", "1",
     )  # fmt: skip
     net, model = read_net(run, QUIET)
     dataset = load(data, image_size=net.image_size)
