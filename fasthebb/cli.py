@@ -20,7 +20,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from fasthebb import __version__
-from fasthebb.console import GRACE, Console, OtherRank, launched, no_output
+from fasthebb.console import GRACE, Console, OtherRank, launched, nearest, no_output
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 GROUPS = ("pretrain", "finetune", "evaluate")  # commands whose ranks work on one batch; those of a study share cells
@@ -243,8 +243,6 @@ def _help() -> str:
 
 
 def _unknown(what: str, name: str, known: Sequence[str] | dict[str, Any]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    near = nearest(name, known)
+    hint = f"did you mean {near}? " if near else ""
     return f"{what} {name!r} is unknown: {hint}choose from {', '.join(known)}"

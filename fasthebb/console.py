@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -186,6 +187,13 @@ class _Meter:
             return f"{self.done}, {speed}"
         left = max(self.total - self.done, 0) / rate if rate else 0.0
         return f"{self.done}/{self.total}, {speed}, {_clock(left)} left"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is closest to one mistyped, whatever its case; None if none is close."""
+    lower = {other.lower(): other for other in known}
+    close = get_close_matches(name.lower(), lower, n=1)
+    return lower[close[0]] if close else None
 
 
 def _start_bars() -> Progress:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from fasthebb import rules
 from fasthebb.competition import Competition
+from fasthebb.console import nearest
 from fasthebb.response import Response
 from fasthebb.rules.supervised import Signalled
 
@@ -25,13 +24,6 @@ def classes(base: type[Any]) -> list[str]:
         return [name for name, rule in named if not issubclass(rule, SIGNALLED)]
     below = base.__subclasses__()
     return [name for kind in below for name in classes(kind)] if below else [base.__name__]
-
-
-def meant(name: str, known: Sequence[str]) -> str:
-    """The known name that is closest to one mistyped, whatever its case, as a question; "" if none is."""
-    lower = {other.lower(): other for other in known}
-    close = get_close_matches(name.lower(), lower, n=1)
-    return f"did you mean {lower[close[0]]}? " if close else ""
 
 
 def one_line(error: Exception, parser: ArgumentParser) -> str:
@@ -52,8 +44,8 @@ def one_line(error: Exception, parser: ArgumentParser) -> str:
         if owner := re.findall(r"class_path '(.+?)'", text):
             return f"{option}.{name[2:]}: {owner[-1]} has no such option (--rule.help CLASS lists what there is)"
         options = [o for action in parser._actions for o in action.option_strings if o.startswith("--")]
-        close = get_close_matches(name.partition("=")[0].replace("-", "_"), [o.replace("-", "_") for o in options], n=1)
-        hint = f"; did you mean --{close[0][2:].replace('_', '-')}?" if close else ""
+        close = nearest(name.partition("=")[0].replace("-", "_"), [o.replace("-", "_") for o in options])
+        hint = f"; did you mean --{close[2:].replace('_', '-')}?" if close else ""
         return f"{parser.prog}: there is no option {name}{hint} (--help lists them)"
     if ours := re.search(r"- (\w+\(\w+=.+?\): .+?) (?:- |Given value)", text):  # one of several types
         return f"{option.rstrip('-') or parser.prog}: {ours[1]} (--help lists what there is)"
@@ -62,7 +54,8 @@ def one_line(error: Exception, parser: ArgumentParser) -> str:
         return f"{option} {name}: give the path of a function, such as fasthebb.finish.fan_in"
     if foreign := re.search(r"import path string: (\S+)", text):
         known = classes(BASES.get(keys.rpartition(".")[2], rules.Rule))
-        hint = meant(foreign[1], known)
+        near = nearest(foreign[1], known)
+        hint = f"did you mean {near}? " if near else ""
         return f"{option} {foreign[1]}: there is no such class; {hint}choose from {', '.join(known)}, or module.Class"
     if other := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", text):
         return f"{option} {other[1]}: this is no {other[2]}; name a class of fasthebb, or module.Class of your own"

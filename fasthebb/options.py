@@ -17,7 +17,8 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from fasthebb import conscience, rules  # noqa: F401 - conscience's classes are choices
 from fasthebb.activation import Activation
 from fasthebb.competition import Competition
-from fasthebb.explain import SIGNALLED, classes, meant, one_line
+from fasthebb.console import nearest
+from fasthebb.explain import SIGNALLED, classes, one_line
 from fasthebb.finish import Finisher
 from fasthebb.response import Response
 from fasthebb.typed import check_effect, remember
@@ -225,9 +226,9 @@ def _check_rule(name: str, *, typed: bool = True) -> None:
         if not typed:
             return
         raise Usage(f"--rule {name} needs labels or a factor with every batch: use it from Python, with hebb.signal")
-    raise Usage(
-        f"--rule {name}: there is no such rule; {meant(found[1], known)}choose from {', '.join(known)}, or module.Class"
-    )
+    near = nearest(found[1], known)
+    hint = f"did you mean {near}? " if near else ""
+    raise Usage(f"--rule {name}: there is no such rule; {hint}choose from {', '.join(known)}, or module.Class")
 
 
 def _path(value: Any) -> str:

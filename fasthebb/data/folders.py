@@ -97,7 +97,7 @@ def _scan(spec: str, root: Path) -> tuple[dict[str, Classes], list[Item]]:
     try:
         folders = _part_folders(spec, root)
         parts = {part: _list_classes(spec, root, folder) for part, folder in folders.items()}
-        _check_classes(spec, folders, parts)
+        _check_parts(spec, folders, parts)
         return parts, _list_loose(root, folders["train"])
     except OSError as error:
         raise _unreadable(spec, error) from None
@@ -150,7 +150,7 @@ def _list_classes(spec: str, root: Path, folder: Path) -> Classes:
     raise ValueError(f"{spec}: {folder} holds no images: put them into {folder / 'CLASS'}/ ({_kinds()})")
 
 
-def _check_classes(spec: str, folders: Mapping[str, Path], parts: Mapping[str, Classes]) -> None:
+def _check_parts(spec: str, folders: Mapping[str, Path], parts: Mapping[str, Classes]) -> None:
     # One part alone may be without classes.
     if len(parts) == 1 or all(parts.values()):
         return

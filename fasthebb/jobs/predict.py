@@ -18,7 +18,7 @@ from fasthebb.files import atomic_save
 from fasthebb.jobs.checks import check_file, check_numbers
 from fasthebb.jobs.images import Images
 from fasthebb.jobs.net import Net
-from fasthebb.jobs.trained import read_net
+from fasthebb.jobs.trained import read_net, trained_folder
 from fasthebb.training.loop import device_of, place
 from fasthebb.training.precision import Precision
 
@@ -63,7 +63,7 @@ def run(options: PredictOptions, console: Console) -> dict[str, Any]:
         ValueError: the run has no classifier, or there is no image that can be read.
         FloatingPointError: the net's scores are not finite.
     """
-    net, model = read_net(options.run, console)
+    net, model = read_net(trained_folder(options.run), console)
     if not net.classifier:
         raise ValueError(f"{options.run} holds no classifier: give the run of a finetune")
     source = Images(options.images, net, console)

@@ -53,12 +53,11 @@ def place_of(out: Path | None, run: Path, name: str) -> Path:
 
 
 def read_net(run: Path, console: Console) -> tuple[Net, nn.Module]:
-    """The trained net of a folder, of a run from its checkpoint; warns if the run is not finished.
+    """The trained net of a folder as of `trained_folder`, of a run from its checkpoint; warns if it is not finished.
 
     Raises:
-        ValueError: there is no run, or its checkpoint or whitening is not sound.
+        ValueError: there is no net in it, or its checkpoint or whitening is not sound.
     """
-    run = trained_folder(run)
     if is_exported(run):
         about, model, whitening = read_net_files(run)
         return replace(Net.of(about, run), whitening=whitening), model

@@ -6,7 +6,6 @@ functions: pooling first gives the published nets' values and leaves a quarter o
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 import torch
@@ -14,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from fasthebb.console import nearest
 
 FORWARDS = ("relu", "tanh", "identity", "unit_norm_relu")
 TWINS = ("hebbian", "backprop")
@@ -24,8 +25,8 @@ def one_of(what: str, value: str, options: Iterable[str]) -> str:
     known = list(options)
     if value in known:
         return value
-    near = difflib.get_close_matches(value, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(value, known)
+    hint = f"did you mean {near!r}? " if near else ""
     raise ValueError(f"{what} {value!r} is unknown: {hint}choose from {', '.join(known)}")
 
 

@@ -24,6 +24,7 @@ from fasthebb.models.registry import build
 
 CONFIG, WEIGHTS, WHITENING = "config.json", "model.safetensors", "whitening.safetensors"  # of an exported net
 RUN = ("model.json", "checkpoints/last.safetensors")  # the first two, in a run folder
+DAMAGED = (OSError, SafetensorError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RuntimeError)
 PLACES = "FASTHEBB_WEIGHTS"  # the folder of ready weights
 
 
@@ -110,7 +111,7 @@ def read_net_files(
         whitening = Whitening.load(folder / WHITENING) if about["whitened"] else None
         model = build_as(about)
         model.load_state_dict(state)
-    except (OSError, SafetensorError, UnicodeDecodeError, KeyError, TypeError, RuntimeError, ValueError) as error:
+    except DAMAGED as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(f"{folder} holds no net of this version of fasthebb ({reason}): export it again") from None
     return about, model, whitening

@@ -24,6 +24,7 @@ from fasthebb.data import Loader
 from fasthebb.models import head_name
 from fasthebb.training.finetune import diverged
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
+from fasthebb.training.passes import batches_of
 from fasthebb.training.sgd import nesterov
 
 
@@ -85,7 +86,8 @@ def fixmatch(
     """
     _check_views(weak, strong)
     device = next(model.parameters()).device
-    plan = Plan(len(labelled), max(1, -(-steps // len(labelled))), steps)
+    batches = batches_of(labelled)
+    plan = Plan(batches, max(1, -(-steps // batches)), steps)
     optimizer = nesterov(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     average = copy.deepcopy(model)
     views: list[Iterator[tuple[Tensor, Tensor]]] = []

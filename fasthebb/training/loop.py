@@ -73,8 +73,6 @@ class Plan:
     phases: int = 1
 
     def __post_init__(self) -> None:
-        if self.batches < 1:
-            raise ValueError("The loader gives no batch; give it at least two images")
         if self.epochs < 1:
             raise ValueError(f"epochs={self.epochs}: train for at least one epoch")
         if self.max_steps is not None and self.max_steps < 1:

@@ -104,6 +104,7 @@ FAILURES = {
     "missing": (("--data", "folder:no"), "folder:no: no is missing: check the path"),
     "empty": (("--data", "folder:empty"), "empty holds no images: put them into empty/CLASS/"),
     "loose": (("--data", "folder:loose"), "A batch of 1 image, and batch norms need two of them"),
+    "model in capitals": (("--model", "SixLayer"), "model 'SixLayer' is unknown: did you mean 'sixlayer'?"),
     "model": (("--model", "sixlayr"), "model 'sixlayr' is unknown: did you mean 'sixlayer'?"),
     "function": (("--model", "tiny:nets"), "model 'tiny:nets': function 'nets' is unknown: did you mean"),
     "module": (("--model", "nowhere:net"), "model 'nowhere:net': importing 'nowhere' failed"),

@@ -126,6 +126,14 @@ def test_the_ready_weights(name: str) -> None:
     assert (features[0] - features[1]).abs().mean() > 0.1 * features.abs().mean()
 
 
+def test_a_model_that_is_not_there_is_named(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "exported" / "tuned", tmp_path / "net")
+    config = tmp_path / "net" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "model": "nowhere:net"}))
+    with pytest.raises(ValueError, match="^model 'nowhere:net': importing 'nowhere' failed"):
+        load(tmp_path / "net")
+
+
 def test_it_reads_files_as_commands_do(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = sorted((made / "images").rglob("*.png"))
     program = load(made / "tuned")

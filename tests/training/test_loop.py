@@ -33,9 +33,7 @@ def test_plan_places_steps_as_counted_out(batches: int, epochs: int, max_steps: 
     assert [plan.ends_epoch(step) for step in range(plan.total)] == ends
 
 
-@pytest.mark.parametrize(
-    ("plan", "said"), [((0, 1), "no batch"), ((1, 0), "epochs=0"), ((1, 1, 0), "max_steps=0"), ((1, -1), "epochs=-1")]
-)
+@pytest.mark.parametrize(("plan", "said"), [((1, 0), "epochs=0"), ((1, 1, 0), "max_steps=0"), ((1, -1), "epochs=-1")])
 def test_plan_refuses(plan: tuple[int, ...], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Plan(*plan)
