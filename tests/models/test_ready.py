@@ -130,7 +130,7 @@ def test_a_model_that_is_not_there_is_named(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "exported" / "tuned", tmp_path / "net")
     config = tmp_path / "net" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "model": "nowhere:net"}))
-    with pytest.raises(ValueError, match="^model 'nowhere:net': importing 'nowhere' failed"):
+    with pytest.raises(ValueError, match=r"^model 'nowhere:net': importing 'nowhere' failed"):
         load(tmp_path / "net")
 
 
