@@ -21,7 +21,7 @@ from fasthebb.study.choose import decided
 from fasthebb.study.claims import together
 from fasthebb.study.effects import effects
 from fasthebb.study.ensembles import ensembles
-from fasthebb.study.growth import grown
+from fasthebb.study.growth import GROWING, grown
 from fasthebb.study.kept import PICTURES, keep_pictures, pictures, strips
 from fasthebb.study.options import StudyOptions, differences, title_of
 from fasthebb.study.report import TESTS, write_report
@@ -72,9 +72,9 @@ def run(options: StudyOptions, console: Console) -> Path:
 
 
 def _is_of(folder: RunFolder) -> bool:
-    # Whether the folder's study has the methods and ensembles of now.
+    # Whether the folder's study has the methods, ensembles and seeds of now.
     before = {**plain(StudyOptions()), **read_config(folder.path)}
-    return all(before[name] == folder.options[name] for name in ("methods", "ensembles"))
+    return all(before[name] == folder.options[name] for name in GROWING)
 
 
 def _measure(options: StudyOptions, folder: RunFolder, device: torch.device, *, spread: bool) -> None:
@@ -93,7 +93,7 @@ def _measure(options: StudyOptions, folder: RunFolder, device: torch.device, *, 
     for bench in chain.from_iterable(benches.values()):
         _ = bench.budgets, bench.images, tuned_budgets(bench)  # what does not fit fails before anything is trained
     if folder.leads:
-        (folder.path / PICTURES).unlink(missing_ok=True)  # of a study that methods are added to
+        (folder.path / PICTURES).unlink(missing_ok=True)  # of a study that something is added to
         folder.write_config()
     if spread:
         folder.begun = True  # by whichever process

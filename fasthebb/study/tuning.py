@@ -63,16 +63,21 @@ def nearest(labels: int, tuned: Iterable[int]) -> int:
 def tuned_budgets(bench: Bench) -> list[int]:
     """The budgets at which a method's settings are chosen, as numbers of labels.
 
+    A method with budgets of its own chooses at those of the study's that are among them, or else at the nearest ones.
+
     Raises:
         ValueError: one is no budget of the study, or leaves no label to choose by.
     """
     if not bench.options.tuning or not (bench.options.finetune or bench.method.base == "scratch"):
         return []
     found = bench.counts(bench.options.tune_at or bench.options.budgets)
+    if "budgets" in bench.options.own.get(bench.method.name, {}):
+        has = bench.counts(bench.options.budgets)
+        found = [labels for labels in found if labels in has] or sorted({nearest(labels, has) for labels in found})
     if bench.seed != bench.options.seeds[0]:
         return found
-    for text, labels in zip(bench.options.tune_at, found):
-        if labels not in bench.budgets:
+    for text, labels in zip(bench.options.tune_at, bench.counts(bench.options.tune_at)):
+        if labels not in bench.budgets and labels in found:
             known = ", ".join(map(str, bench.budgets))
             raise ValueError(f"--tune-at {text}: {labels} labels are no budget of this study; choose from {known}")
     for labels in found:

@@ -1,4 +1,4 @@
-"""Methods added to a study: what there was is not measured again, and what comes is what a new study measures."""
+"""Methods and seeds added to a study: what there was is not measured again, and what comes is what a new study measures."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def records(out: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in timed} for row in rows]
 
 
-def test_added_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few, many, out = ["--methods", "hpca"], ["--methods", "random", "hpca", "again", *ADDED], tmp_path / "grown"
+def test_added_methods_and_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few, many, out = ["--methods", "hpca", "--seeds", "0"], ["--methods", "random", "hpca", "again", *ADDED], tmp_path / "grown"
     assert main([*WORDS, *few, "--out", str(out)]) == 0
     before = {file: file.stat().st_mtime_ns for file in out.glob("cells/*/records.json")}
     assert main([*WORDS, *many, "--out", str(out), "--resume"]) == 0
@@ -38,11 +38,14 @@ def test_added_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     capsys.readouterr()
     assert main([*WORDS, *few, "--out", str(out), "--resume"]) == 1
     assert "holds a run with methods=['random', 'hpca', 'again'], not ['hpca']" in capsys.readouterr().err
+    assert main([*WORDS, *many, "--seeds", "0", "--out", str(out), "--resume"]) == 1
+    assert "holds a run with seeds=[0, 1], not [0]" in capsys.readouterr().err
 
 
 BEFORE: dict[str, Any] = {
     "methods": ["a", "b"], "own": {"a": {"lr": 1}, "b": {"is": "base"}}, "rules": {"a": 1, "c": 3, "base": 0},
     "rates": {"a": 2}, "whiten": ["b"], "ensembles": {"both": ["a", "b"]}, "epochs": 1,
+    "seeds": [4, 2], "budgets": ["1%", "9%"], "budget_seeds": {"9%": 2},
 }  # fmt: skip
 
 
@@ -59,6 +62,14 @@ ABC, OWN = ["a", "b", "c"], BEFORE["own"]
         ({"methods": ABC, "rules": {"a": 1, "c": 4, "base": 0}}, True),
         ({"ensembles": {"both": ["a", "b"], "more": ["b"]}}, True),
         ({"own": {**OWN, "unused": {"is": "a"}}}, True),
+        ({"seeds": [4, 2, 0]}, True),
+        ({"seeds": [4, 2, 0], "budget_seeds": {"9%": 3, "1%": 2}}, True),
+        ({"seeds": [4, 2, 0], "budget_seeds": {}}, True),
+        ({"seeds": [4, 2, 0], "budget_seeds": {"9%": 1}}, False),
+        ({"seeds": [4, 2, 0], "budget_seeds": {"9%": 2, "1%": 1}}, False),
+        ({"seeds": [2, 4, 0]}, False),
+        ({"seeds": [4]}, False),
+        ({"seeds": [4], "budget_seeds": {"9%": 1}}, False),
         ({"methods": ["a"]}, False),
         ({"own": {**OWN, "a": {"lr": 2}}}, False),
         ({"own": {"b": OWN["b"]}}, False),

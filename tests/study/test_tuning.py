@@ -100,6 +100,14 @@ def test_what_is_chosen_where(tuned: tuple[Path, list[tuple[str, float]]]) -> No
     }
 
 
+@pytest.mark.parametrize(("own", "at"), [(["9", "15"], 15), (["9"], 9)])
+def test_budgets_of_its_own(data: Path, tmp_path: Path, own: list[str], at: int) -> None:
+    more = ("--own", json.dumps({"scratch": {"budgets": own}}))
+    assert main([*words(data, tmp_path, "hpca", "scratch"), *more]) == 0
+    found = [(one["method"], one["labels"]) for one in load_tuning(tmp_path / "study")]
+    assert found == [("HPCA fine-tuned", 15), ("HPCA fine-tuned", 30), ("scratch", at)]
+
+
 def test_the_table(tuned: tuple[Path, list[tuple[str, float]]], tmp_path: Path) -> None:
     folder, _ = tuned
     records, _ = load_results(folder)
