@@ -85,14 +85,13 @@ def variational(bench: Bench) -> list[Record]:
 def contrastive(bench: Bench) -> list[Record]:
     """Everything measured of a backprop twin of the net that SimCLR pre-trained, on augmented images of its own."""
     options, net = bench.options, net_of(bench)
-    batch_size = options.own.get(bench.method.name, {}).get("batch_size", 256)
 
     def train(path: Path) -> list[Record]:
         model = bench.fresh(net)
         bench.folder.log(f"seed {bench.seed}: pre-training by SimCLR on {len(bench.images)} images without labels")
         history = pretrain_simclr(
             model,
-            bench.unlabelled(net, batch_size, augment="contrast", views=2),
+            bench.unlabelled(net, bench.method.batch_size, augment="contrast", views=2),
             epochs=options.epochs,
             lr=options.lr,
             head=net.head,

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 IS, TITLE = "is", "title"
 PRETRAINING = (
-    "model", "width", "lr", "epochs", "max_steps", "max_seconds", "batch_size", "order", "head", "pretrain_augment",
+    "model", "width", "lr", "epochs", "max_steps", "max_seconds", "order", "head", "pretrain_augment",
     "initial_scale", "pretrain_images", "precision",
 )  # fmt: skip
 TUNABLE = ("finetune_lr", "weight_decay", "augment", "head_steps", "hidden_rate")
 OWN = (
-    *PRETRAINING, "revive", "rescale", "renew", "student", "student_model", "student_width",
+    *PRETRAINING, "batch_size", "revive", "rescale", "renew", "student", "student_model", "student_width",
     "fixmatch_steps", "fixmatch_ratio", "fixmatch_lr",
     "budgets", "budget_seeds", "both_twins",
     "finetune", "finetune_steps", "finetune_batch_size", "finetune_epochs", "finetune_depths",
@@ -39,6 +39,7 @@ OWN = (
     *(f.name for f in fields(ReadOutOptions)),
 )  # fmt: skip
 MOST = 4  # settings
+SIMCLR_BATCH = 256
 READ_OUT_WORDS = ("probe", "knn", "svm", "fine-tuned", "student", "fixmatch", "retrieval")
 
 
@@ -56,10 +57,16 @@ class Method(NamedTuple):
     options: StudyOptions
     pretrained_by: str
 
+    @property
+    def batch_size(self) -> int:
+        """Images a step of pre-training; of SimCLR 256, whatever the study has, unless it is told its own."""
+        own = self.options.own.get(self.name, {})
+        return int(own.get("batch_size", SIMCLR_BATCH if self.base == "simclr" else self.options.batch_size))
+
     def pretraining(self) -> tuple[object, ...]:
         """What decides how the net is pre-trained."""
         whitened = self.name in self.options.whiten
-        return self.base, whitened, *(getattr(self.options, name) for name in PRETRAINING)
+        return self.base, whitened, self.batch_size, *(getattr(self.options, name) for name in PRETRAINING)
 
     def with_(self, values: Mapping[str, Any]) -> Method:
         """The method with other values of some options."""

@@ -106,6 +106,13 @@ def test_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
+@pytest.mark.parametrize(("batch_size", "by"), [(64, "b"), (256, "simclr")])
+def test_variants_share_its_pre_training_with_batches_as_large(batch_size: int, by: str) -> None:
+    own = {"b": {"is": "simclr", "batch_size": batch_size, "pool": 2}}
+    options = StudyOptions(methods=["simclr", "b"], own=own, batch_size=64)
+    assert options.method("b").pretrained_by == by
+
+
 def test_a_study_that_fails_at_once_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ValueError("no")
