@@ -54,7 +54,10 @@ _HOME = {
     **dict.fromkeys(("extract", "knn_accuracy", "linear_probe", "retrieval_map"), "fasthebb.evaluation"),
     "few_labels": "fasthebb.data",
 }
-_MODULES = ("activation", "competition", "data", "finish", "models", "response")
+_MODULES = (
+    "activation", "competition", "conscience", "data", "decay", "diagnostics", "evaluation", "finish", "models", "ops",
+    "response", "rules", "training",
+)  # fmt: skip
 
 __all__ = [
     "BCM", "HICA", "HPCA", "ICA", "KWTA", "SOM", "Covariance", "HardWTA", "Hebb", "Hebbian", "Instar", "Krotov",

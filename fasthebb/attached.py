@@ -9,13 +9,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
-from fasthebb.buffer import Buffer
 from fasthebb.diagnostics import duplicates
 from fasthebb.kernels import quick
 from fasthebb.layers import Attachable, Units
 from fasthebb.ops import reciprocal
 from fasthebb.rules.base import Rule
+from fasthebb.rules.checks import check_memory, check_parts
 from fasthebb.summary import Row
 from fasthebb.update import Call, Say, Sums, accumulate, delta
 
@@ -50,8 +51,11 @@ class Layer:
 
     def __post_init__(self) -> None:
         try:
+            check_parts(self.rule)
             with torch.inference_mode(False):
-                self.state = {name: value.clone() for name, value in self.rule.init_state(self.units.shape[:2]).items()}
+                memory = self.rule.init_state(self.units.shape[:2])
+                check_memory(self.rule, "init_state", memory)
+                self.state = {name: value.clone() for name, value in memory.items()}
         except ValueError as error:
             raise ValueError(f"{self.name!r} cannot learn by this rule: {error}") from None
 
@@ -72,6 +76,11 @@ class Layer:
         """grad ← scale·ΔW + keep·grad, in place where it can be; returns on which ranks ΔW is not finite, [ranks]."""
         sums.settle()
         weight = self.weight
+        if weight is not self.module._parameters.get("weight"):
+            raise ValueError(
+                f"The weight of {self.name!r} became computed from other tensors after attach(), as pruning and "
+                "parametrizations make it, so that no step reaches it: attach without that"
+            )
         if weight.grad is None:
             weight.grad, keep = torch.empty_like(weight), 0.0
         w = self.units.weight(weight.detach().to(sums.numerator.dtype))
@@ -83,8 +92,10 @@ class Layer:
             folded = self.units.fold(dw)
             weight.grad.mul_(keep).add_(folded) if keep else weight.grad.copy_(folded)
         self.update = norm / abs(scale) if scale else norm
-        broken = sums.broken != 0
-        broken |= norm.isfinite().logical_not() & ~broken.any()  # finite on every rank, but not their sum: all of them
+        broken, finite = sums.broken != 0, norm.isfinite()
+        if weight.dtype != w.dtype:
+            finite &= dw.to(weight.dtype).isfinite().all()  # narrower numbers overflow earlier
+        broken |= ~finite & ~broken.any()  # finite on every rank, but not their sum: all of them
         if self.broken is None or self.broken.device != broken.device:
             self.broken = torch.zeros_like(broken)
         self.broken |= broken
@@ -112,6 +123,7 @@ class Layer:
             return
         stats = {name: value.clone() for name, value in sums.stats.items()}
         memory = self.rule.next_state(self.state, stats, sums.count.clone())
+        check_memory(self.rule, "next_state", memory, self.state)
         for name, value in memory.items():
             held = self.state[name]
             held.copy_(torch.where(broken.to(value.device) | ~value.isfinite(), held, value))
@@ -142,7 +154,8 @@ class Listener:
     """The forward hook of a layer: in training mode `hear` gets the layer, its input and its output.
 
     It hears that layer alone: a copy of the model keeps it without effect, and a pickled model has `Deaf` in its place.
-    Forwards that a backward repeats, as activation checkpointing does, were heard already.
+    Forwards that a backward repeats, as activation checkpointing does, were heard already; those of fake tensors, with
+    which torch.export and the like trace, say nothing.
     """
 
     def __init__(self, layer: Layer, hear: Callable[[Layer, Tensor, Tensor], None]) -> None:
@@ -151,7 +164,7 @@ class Listener:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
         if not module.training or module is not self._layer.module:
             return
-        if torch._C._current_graph_task_id() == NO_BACKWARD:
+        if torch._C._current_graph_task_id() == NO_BACKWARD and not isinstance(out, FakeTensor):
             self._hear(self._layer, args[0] if args else kwargs["input"], out)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Listener:
@@ -168,23 +181,8 @@ class Deaf:
         """Hear nothing."""
 
 
-def grouped(layers: Sequence[Layer]) -> list[tuple[Buffer, list[Layer]]]:
-    """A buffer for the layers of each device and number format; what they remember moves there too."""
-    kinds: dict[tuple[torch.device, torch.dtype], list[Layer]] = {}
-    for layer in layers:
-        kinds.setdefault((layer.weight.device, sum_dtype(layer.weight)), []).append(layer)
-    groups = []
-    with torch.inference_mode(False):
-        for (device, dtype), alike in kinds.items():
-            for layer in alike:
-                layer.state = {name: value.to(device, dtype) for name, value in layer.state.items()}
-            buffer = Buffer([a.units.shape for a in alike], [a.state for a in alike], device, dtype)
-            groups.append((buffer, alike))
-    return groups
-
-
-def restore(layers: Sequence[Layer], memories: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Give layers back what they remembered, by name.
+def restore(layers: Sequence[Layer], memories: Mapping[str, Mapping[str, Tensor]], rules: Mapping[str, str]) -> None:
+    """Give layers back what they remembered, by name; rules: the classes of the rules that did, where it is known.
 
     Raises:
         ValueError: the memories are of other layers or other rules; no layer is changed then.
@@ -196,6 +194,12 @@ def restore(layers: Sequence[Layer], memories: Mapping[str, Mapping[str, Tensor]
         if here != there:
             raise ValueError(
                 f"The state is of other rules: {name!r} is {there} there and {here} here; attach the same ones"
+            )
+    for layer in layers:
+        own, other = type(layer.rule).__name__, rules.get(layer.name)
+        if other not in (None, own):
+            raise ValueError(
+                f"The state is of other rules: {layer.name!r} learnt by {other} there, by {own} here; attach the same ones"
             )
     for layer in layers:
         memory = memories[layer.name]
@@ -225,9 +229,17 @@ def describe(rule: Any) -> str:
     for f in [f for f in fields(rule) if f.init]:
         value = getattr(rule, f.name)
         default = f.default_factory() if f.default_factory is not MISSING else f.default
-        if value != default:
+        if value is not default and not _equal(value, default):
             said.append(f"{f.name}={_described(value)}")
     return f"{type(rule).__name__}({', '.join(said)})"
+
+
+def _equal(a: object, b: object) -> bool:
+    # Arrays compare entry by entry, and say so by an error.
+    try:
+        return bool(a == b)
+    except (RuntimeError, ValueError):
+        return False
 
 
 def _described(value: object) -> str:
@@ -236,8 +248,3 @@ def _described(value: object) -> str:
     if is_dataclass(value) and not isinstance(value, type):
         return describe(value)
     return getattr(value, "__name__", None) or repr(value)
-
-
-def sum_dtype(weight: Tensor) -> torch.dtype:
-    """What a layer's updates are summed in: at least float32."""
-    return torch.promote_types(weight.dtype, torch.float32)

@@ -18,12 +18,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fasthebb.attached import Layer, Listener, grouped, restore, sum_dtype
-from fasthebb.buffer import Buffer
+from fasthebb.attached import Layer, Listener, restore
 from fasthebb.matching import match
 from fasthebb.rules.base import Rule
+from fasthebb.step import Step
 from fasthebb.summary import Summary
-from fasthebb.update import Sums, said
+from fasthebb.update import said
 
 _attached: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
@@ -50,13 +50,12 @@ class Hebbian:
     """The handle of an attached model: listens to its forwards, and writes −ΔW into the weights' `.grad`.
 
     Attributes:
-        signal: what supervised and three-factor rules need of the next forward, one entry a sample; None for the rest.
         steps: how many times `write_grad` was called.
         focused: the one layer that learns now; None when all do.
     """
 
     def __init__(self, model: nn.Module, rules: Mapping[str, Rule | None]) -> None:
-        self.signal: Tensor | None = None
+        self._signal: Tensor | None = None
         self.steps = 0
         self.focused: str | None = None
         self._layers = [Layer(*chosen) for chosen in match(model, rules)]
@@ -66,13 +65,24 @@ class Hebbian:
                 f"{taken[0]!r} is attached already; call detach() on the first handle before attaching again"
             )
         self._order: list[Layer] = []
-        self._groups: list[tuple[Buffer, list[Layer]]] = []
-        self._sums: dict[Layer, Sums] = {}
+        self._step = Step(self._layers)
         self._hooks = [  # before other hooks, which may change the output
             layer.module.register_forward_hook(Listener(layer, self._hear), with_kwargs=True, prepend=True)
             for layer in self._layers
         ]
         _attached.update(layer.module for layer in self._layers)
+
+    @property
+    def signal(self) -> Tensor | None:
+        """What supervised and three-factor rules need of the next forward, one entry a sample [N, ...], or None.
+
+        Set it to a tensor, or to what torch.as_tensor takes.
+        """
+        return self._signal
+
+    @signal.setter
+    def signal(self, value: Any) -> None:
+        self._signal = None if value is None else torch.as_tensor(value)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -82,6 +92,11 @@ class Hebbian:
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights that rules train, each once."""
         yield from dict.fromkeys(layer.weight for layer in self._layers)
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The weights that rules train, each once, by their names in the model."""
+        named = {layer.weight: f"{layer.name}.weight".lstrip(".") for layer in reversed(self._layers)}
+        yield from ((named[weight], weight) for weight in self.parameters())
 
     def write_grad(self, *, local: float = 1.0, gradient: float = 0.0) -> None:
         """grad ← −local·ΔW + gradient·(the gradient already there).
@@ -95,18 +110,22 @@ class Hebbian:
         self._require_calls()
         layers = [layer for layer in self._layers if layer.active]
         with torch.inference_mode(False), torch.no_grad():
-            for buffer, alike in self._groups:
-                buffer.reduce([layer.active for layer in alike])
+            self._step.reduce()
             written: set[nn.Parameter] = set()
             flags = []
             for layer in layers:  # tied weights add up
-                flags.append(layer.write(self._sums[layer], -local, 1.0 if layer.weight in written else gradient))
+                sums = self._step.sums_of(layer)
+                flags.append(layer.write(sums, -local, 1.0 if layer.weight in written else gradient))
                 written.add(layer.weight)
             broken = self._guard(layers, flags)
             for layer in layers:
-                layer.remember(self._sums[layer], broken)
-        self._begin()
+                layer.remember(self._step.sums_of(layer), broken)
+        self._step.begin()
         self.steps += 1
+
+    def discard(self) -> None:
+        """Forget what forwards since the last `write_grad` said, as of a forward that failed half-way."""
+        self._step.begin()
 
     def compile(self, **options: Any) -> None:
         """Let torch.compile take what rules make of responses: elementwise work becomes one kernel, sums included.
@@ -139,7 +158,7 @@ class Hebbian:
         if self._hooks:
             _attached.difference_update(layer.module for layer in self._layers)
         self._hooks = []
-        self._forget()
+        self._step.forget()
 
     def summary(self, *, compare: bool = False) -> Summary:
         """A table of the attached layers: units, dead ones, norms; `compare` counts twins, a second for 4096 units."""
@@ -149,7 +168,8 @@ class Hebbian:
     def state_dict(self) -> dict[str, Any]:
         """What rules remember, for checkpoints between steps; weights are the model's."""
         self.check()
-        return {"steps": self.steps, "layers": {layer.name: layer.memory() for layer in self._layers}}
+        rules = {layer.name: type(layer.rule).__name__ for layer in self._layers}
+        return {"steps": self.steps, "layers": {layer.name: layer.memory() for layer in self._layers}, "rules": rules}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -159,9 +179,9 @@ class Hebbian:
         """
         if not {"layers", "steps"} <= state.keys():
             raise ValueError(f"This is not what state_dict() returned: it holds {', '.join(state) or 'nothing'}")
-        restore(self._layers, state["layers"])
+        restore(self._layers, state["layers"], state.get("rules", {}))
         self.steps = int(state["steps"])
-        self._forget()
+        self._step.forget()
 
     def check(self) -> None:
         """Wait for the device, and raise if a step so far was not finite.
@@ -184,13 +204,20 @@ class Hebbian:
     def _hear(self, layer: Layer, x: Tensor, out: Tensor) -> None:
         if layer not in self._order:
             self._order.append(layer)
-        if layer.active:
-            layer.listen(self._sums_of(layer), x.detach(), out.detach(), self.signal)
+        if not layer.active:
+            return
+        try:
+            layer.listen(self._step.sums_of(layer), x.detach(), out.detach(), self.signal)
+        except BaseException:
+            self.discard()  # nothing is half said
+            raise
 
     def _ordered(self) -> list[Layer]:
         return self._order + [layer for layer in self._layers if layer not in self._order]
 
     def _require_calls(self) -> None:
+        if not self._hooks:
+            raise ValueError("This handle is detached, its model no longer heard: attach() it again")
         silent = [layer.name for layer in self._layers if layer.active and not layer.calls]
         if not any(layer.calls for layer in self._layers):
             raise ValueError(
@@ -213,36 +240,6 @@ class Hebbian:
         for layer in layers:
             cast("Tensor", layer.weight.grad).masked_fill_(broken.to(layer.weight.device), 0)
         if on_cpu:
-            self._begin()
+            self._step.begin()
             self.check()
         return broken
-
-    def _begin(self) -> None:
-        for buffer, _ in self._groups:
-            buffer.reset()
-        for layer in self._layers:
-            layer.calls = 0
-
-    def _forget(self) -> None:
-        self._groups, self._sums = [], {}
-        for layer in self._layers:
-            layer.calls = 0
-
-    def _sums_of(self, layer: Layer) -> Sums:
-        begins = not any(other.calls for other in self._layers)
-        if not all(self._has_sums(other) for other in (self._layers if begins else [layer])):
-            if not begins:
-                raise ValueError(f"{layer.name!r} changed device or number format in mid-step: call write_grad() first")
-            self._allocate()
-        return self._sums[layer]
-
-    def _has_sums(self, layer: Layer) -> bool:
-        sums, weight = self._sums.get(layer), layer.weight
-        if sums is None:
-            return False
-        return sums.numerator.device == weight.device and sums.numerator.dtype == sum_dtype(weight)
-
-    def _allocate(self) -> None:
-        self._forget()
-        self._groups = grouped(self._layers)
-        self._sums = {layer: sums for buffer, layers in self._groups for layer, sums in zip(layers, buffer.sums)}

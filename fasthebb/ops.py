@@ -44,10 +44,12 @@ def gram(a: Tensor, b: Tensor) -> Tensor:
     """
     n, groups, i, locations = a.shape
     j = b.shape[2]
-    if locations == 1 or n == 0:
+    if locations <= 1 or n == 0:
         return torch.bmm(rows(a).mT, rows(b))
     inputs, post = b.reshape(n, groups * j, locations, 1), a.reshape(n, groups * i, locations, 1)
-    format = torch.channels_last if units_last(b) else torch.contiguous_format  # of one sample torch cannot tell
+    # of one sample torch cannot tell the format; told it of one in groups, it mixes these up
+    last = units_last(b) and (n > 1 or groups == 1)
+    format = torch.channels_last if last else torch.contiguous_format
     like = torch.empty(groups * i, j, 1, 1, dtype=inputs.dtype, device=inputs.device, memory_format=format)
     arguments = (None, (1, 1), (0, 0), (1, 1), False, (0, 0), groups, (False, True, False))
     dw: Tensor = torch.ops.aten.convolution_backward(post, inputs, like, *arguments)[1]

@@ -21,7 +21,7 @@ from fasthebb.layers import LinearPatches, Units
 from fasthebb.ops import count, reciprocal
 from fasthebb.response import Patches
 from fasthebb.rules.base import Rule, Terms
-from fasthebb.rules.checks import check_terms
+from fasthebb.rules.checks import check_finished, check_terms
 
 # Bytes of one layer's response worked on at a time: what stays in a CPU's cache; on an accelerator what bounds memory.
 PART_BYTES = {"cpu": 4 << 20}
@@ -125,12 +125,22 @@ def accumulate(sums: Sums, rule: Rule, call: Call, state: Mapping[str, Tensor], 
 
 
 def _asked(say: Say, rule: Rule, y: Tensor, *given: Any) -> Terms:
-    before = None if y.is_inference() else y._version
+    state = given[2]
+    before = _versions(y, state)
     terms = say(rule, y, *given)
-    check_terms(rule, terms, y, given[2])
-    if before is not None and y._version != before:
-        raise ValueError(f"{type(rule).__name__}.terms changed y in place, which others see too: work on a copy")
+    check_terms(rule, terms, y, state)
+    changed = [name for name, version in _versions(y, state).items() if version != before[name]]
+    if changed:
+        raise ValueError(
+            f"{type(rule).__name__}.terms changed {changed[0]} in place, which others see too: work on a copy"
+        )
     return terms
+
+
+def _versions(y: Tensor, state: Mapping[str, Tensor]) -> dict[str, int]:
+    # How often y and the state were changed in place, where that is counted.
+    named = {"y": y, **{f"state[{name!r}]": value for name, value in state.items()}}
+    return {name: value._version for name, value in named.items() if not value.is_inference()}
 
 
 def parts(out: Tensor) -> Iterator[slice]:
@@ -148,7 +158,9 @@ def delta(sums: Sums, w: Tensor, finish: Finish | None, out: Tensor, scale: floa
     decay = sums.decay.unsqueeze(-1)
     if finish is not None:
         torch.mul(sums.numerator, inverse, out=out).addcmul_(decay * inverse, w, value=-1)
-        torch.mul(finish(out, w), scale, out=out)
+        finished = finish(out, w)
+        check_finished(finish, finished, out)
+        torch.mul(finished, scale, out=out)
         return _norm(out)
     norms = []
     for block in _unit_blocks(w):

@@ -158,6 +158,16 @@ def test_narrow_weights(kind: LayerCase, case: Case, dtype: torch.dtype) -> None
         assert float(torch.cosine_similarity(got.double().flatten(), want.flatten(), dim=0)) >= 0.95
 
 
+def test_what_narrow_weights_cannot_hold_is_refused() -> None:
+    layer = nn.Linear(4, 2, bias=False).half()
+    hebb = fasthebb.attach(layer, fasthebb.Hebb())
+    nn.init.ones_(layer.weight)
+    layer(torch.full((3, 4), 200.0).half())
+    with pytest.raises(FloatingPointError, match="its update overflows"):
+        hebb.write_grad()
+    assert not layer.weight.grad.any()
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     case=st.sampled_from(CASES),

@@ -15,7 +15,7 @@ FLOORS = [
     {"rules"},
     {"update", "kernels"},
     {"distributed"},
-    {"matching", "summary", "buffer", "attached"},
+    {"matching", "summary", "buffer", "attached", "step"},
     {"hebbian"},
     {"models", "data", "training", "evaluation"},
     {"explain", "options", "typed", "jobs"},

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
 from nets import RULES, grads, images, net, same, written
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations, prune
 
 import fasthebb
 
@@ -122,7 +124,7 @@ def test_detach_restores() -> None:
     assert not any(module._forward_hooks_with_kwargs for module in modules)
     assert list(model.state_dict()) == keys
     assert torch.equal(model(x), want)
-    with pytest.raises(ValueError, match="without a forward"):
+    with pytest.raises(ValueError, match="handle is detached"):
         hebb.write_grad()
     assert all(p.grad is None for p in model.parameters())
 
@@ -170,3 +172,61 @@ def test_a_pickled_model_is_plain_and_a_handle_is_not_copied() -> None:
     for copies in (copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="copy or pickle the model alone, attach"):
             copies((model, hebb))  # type: ignore[operator]
+
+
+def test_what_a_failed_forward_said_does_not_count() -> None:
+    model, x = net(), images()
+    want = grads(model, x)
+    hebb = fasthebb.attach(model, RULES)
+    with pytest.raises(RuntimeError):
+        model(torch.randn(2, 3, 7, 7).double())  # conv hears it, fc cannot take it
+    hebb.discard()
+    model(x)
+    hebb.write_grad()
+    assert same(written(model), want)
+
+
+def test_a_rule_that_refuses_a_forward_leaves_nothing_of_it() -> None:
+    model, x, labels = net(), images(), torch.tensor([0, 3, 1, 2])
+    hebb = fasthebb.attach(model, {"conv": fasthebb.Oja(), "fc": fasthebb.Prototypes()})
+    hebb.signal = labels
+    assert torch.equal(hebb.signal, labels)
+    model(x)
+    hebb.write_grad()
+    want = written(model)
+    hebb.signal = None
+    with pytest.raises(ValueError, match="signal"):
+        model(x)
+    hebb.signal = labels.tolist()  # whatever torch takes for a tensor
+    model(x)
+    hebb.write_grad()
+    assert same(written(model), want)
+
+
+def test_weights_by_name() -> None:
+    model = net()
+    hebb = fasthebb.attach(model, RULES)
+    assert [name for name, _ in hebb.named_parameters()] == ["conv.weight", "fc.weight"]
+    assert all(weight is model.get_parameter(name) for name, weight in hebb.named_parameters())
+    alone = fasthebb.attach(nn.Linear(3, 2, bias=False), fasthebb.Oja())
+    assert [name for name, _ in alone.named_parameters()] == ["weight"]
+
+
+def test_a_trace_with_fake_tensors_is_not_heard() -> None:
+    model, x = net(), images()
+    want = grads(model, x)
+    hebb = fasthebb.attach(model, RULES)
+    torch.export.export(model, (x,))
+    model(x)
+    hebb.write_grad()
+    assert same(written(model), want)
+
+
+@pytest.mark.parametrize("change", [lambda m: prune.l1_unstructured(m, "weight", 0.5), parametrizations.weight_norm])
+def test_a_weight_that_is_computed_by_now_is_refused(change: Callable[[nn.Module], object]) -> None:
+    model = nn.Sequential(nn.Linear(4, 3, bias=False))
+    hebb = fasthebb.attach(model, fasthebb.Oja())
+    change(model[0])
+    model(torch.randn(2, 4))
+    with pytest.raises(ValueError, match=r"^The weight of '0' became computed from other tensors"):
+        hebb.write_grad()

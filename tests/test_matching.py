@@ -192,6 +192,28 @@ def test_biases_warn_once() -> None:
     assert attach_and_listen(tree(), Oja()) == []
 
 
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ({"*": Oja(), "fc": None}, ["'fc' says nothing, since '*' stands before it: put 'fc' first"]),
+        ({"layer1.*": Oja(), "l*": Oja(), "layer1?*": HPCA()}, ["'layer1?*' says nothing, since 'layer1.*' stands"]),
+        ({"fc": None, "f*": HPCA(), "*": Oja()}, []),
+        ({"layer1*": HPCA(), "*": Oja()}, []),
+    ],
+)
+def test_patterns_that_others_leave_nothing_to_warn(rules: object, said: list[str]) -> None:
+    found = attach_and_listen(tree(), rules)
+    assert len(found) == len(said)
+    assert all(message.startswith(start) for message, start in zip(found, said))
+
+
+def test_another_name_of_a_module() -> None:
+    model = nn.Sequential(OrderedDict(a=nn.Linear(3, 3, bias=False)))
+    model.b = model.a
+    with pytest.raises(ValueError, match=r"^'b' is the same module as 'a': call it that$"):
+        fasthebb.attach(model, {"b": Oja()})
+
+
 @pytest.mark.parametrize("rules", [Oja(), {"2": None, "*": Oja()}])
 def test_tied_weights_warn_once(rules: object) -> None:
     model = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(3)))

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import fasthebb
-from fasthebb import Rule, Terms
+from fasthebb import Oja, Rule, Terms
 from fasthebb.decay import Diagonal, Gram
+from fasthebb.finish import NormRate
 from fasthebb.ops import count, total
+from fasthebb.response import Cosine
 
 
 @dataclass(frozen=True)
@@ -70,3 +72,47 @@ def test_what_is_wrong_is_told(say: Callable[[Tensor], object], said: str) -> No
 def test_a_rule_without_terms() -> None:
     with pytest.raises(NotImplementedError, match="Rule has no method terms: write what it learns there"):
         step(Rule())
+
+
+@dataclass(frozen=True)
+class Remembers(Mine):
+    """Begins and goes on with what it is told to."""
+
+    begin: object = None
+    then: object = None
+
+    def init_state(self, shape: tuple[int, int]) -> dict[str, Tensor]:
+        return {"mean": torch.zeros(shape)} if self.begin is None else self.begin  # type: ignore[return-value]
+
+    def next_state(self, state: dict[str, Tensor], stats: dict[str, Tensor], count: Tensor) -> dict[str, Tensor]:
+        return self.then  # type: ignore[return-value]
+
+
+class Impure(Mine):
+    """Changes its memory in place."""
+
+    def terms(self, y: Tensor, state: Mapping[str, Tensor], signal: Tensor | None = None) -> Terms:
+        state["mean"].add_(1)
+        return right(y)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (Remembers(right, begin={"mean": 0.0}), "Remembers.init_state: 'mean' is float: give a tensor"),
+        (Remembers(right, begin=[1]), "Remembers.init_state returned list: return tensors by name"),
+        (Remembers(right), "Remembers.next_state returned NoneType: return tensors by name"),
+        (Remembers(right, then={"men": torch.zeros(2, 3)}), "returned men: return what init_state names, mean"),
+        (Remembers(right, then={"mean": torch.zeros(3)}), r"'mean' is float32 \[3\]: give \[2, 3\], as the memory"),
+        (Impure(), r"Impure.terms changed state\['mean'\] in place"),
+        (Oja(finish=lambda dw, w: dw.mean(-1, keepdim=True)), r"<lambda> returned float32 \[2, 3, 1\]: return the up"),
+        (Oja(finish=lambda dw, w: None), "returned NoneType"),
+        (Oja(finish=NormRate), r"Oja: finish is the class NormRate; did you mean NormRate\(\)\?"),
+        (Oja(finish="fan_in"), "Oja: finish is 'fan_in': give one of fasthebb.finish, or a function"),
+        (Oja(response=Cosine), r"Oja: response is the class Cosine; did you mean Cosine\(\)\?"),
+        (Oja(response=3), "Oja: response is 3: give one of fasthebb.response"),
+    ],
+)
+def test_parts_and_memories_that_are_wrong_are_told(rule: Rule, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        step(rule)

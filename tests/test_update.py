@@ -89,9 +89,10 @@ def test_memory_equals_the_literal_loop(layer: LayerCase, rule: MemoryCase) -> N
         module.weight.data += 0.05 * want
 
 
+@pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("rule", RULES, ids=lambda case: case.name)
-def test_channels_last_is_the_same(rule: RuleCase) -> None:
-    module, x = make(LayerCase("", lambda: nn.Conv2d(4, 10, 3, groups=2, padding=1), (2, 4, 5, 5)))
+def test_channels_last_is_the_same(rule: RuleCase, batch: int) -> None:
+    module, x = make(LayerCase("", lambda: nn.Conv2d(4, 10, 3, groups=2, padding=1), (batch, 4, 5, 5)))
     want = learned(rule.rule, module, x)
     module = module.to(memory_format=torch.channels_last)
     assert error(learned(rule.rule, module, x.contiguous(memory_format=torch.channels_last)), want) <= 1e-10

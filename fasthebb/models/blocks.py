@@ -157,11 +157,11 @@ class _VariancePreserving(_BatchNorm):
 
 
 class VariancePreservingBatchNorm1d(_VariancePreserving, nn.BatchNorm1d):
-    """BN(x)·sqrt((var_c + ε) / (mean_c var + ε)) over [N, C] or [N, C, L]; keys and arguments of nn.BatchNorm1d."""
+    """BN(x)·sqrt((var_c + ε) / (mean_c var + ε)) over [N, C] or [N, C, L]; keys as in nn.BatchNorm1d."""
 
 
 class VariancePreservingBatchNorm2d(_VariancePreserving, nn.BatchNorm2d):
-    """BN(x)·sqrt((var_c + ε) / (mean_c var + ε)) over [N, C, H, W]; keys and arguments of nn.BatchNorm2d."""
+    """BN(x)·sqrt((var_c + ε) / (mean_c var + ε)) over [N, C, H, W]; keys as in nn.BatchNorm2d."""
 
 
 def batch_norm(units: int, dims: int, *, twin: str, preserving: bool = False) -> _BatchNorm:

@@ -24,12 +24,21 @@ from fasthebb.models.registry import build
 
 CONFIG, WEIGHTS, WHITENING = "config.json", "model.safetensors", "whitening.safetensors"  # of an exported net
 RUN = ("model.json", "checkpoints/last.safetensors")  # the first two, in a run folder
-DAMAGED = (OSError, SafetensorError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RuntimeError)
+DAMAGED = (
+    OSError,
+    SafetensorError,
+    UnicodeDecodeError,
+    json.JSONDecodeError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+)
 PLACES = "FASTHEBB_WEIGHTS"  # the folder of ready weights
 
 
 class Program(nn.Module):
-    """A net and all that its images go through before it: from float32 [N, C, H, W] in [0, 1] to scores [N, classes].
+    """A net and all that its images go through before it: from floats [N, C, H, W] in [0, 1] to scores [N, classes].
 
     A net without a classifier ends where its head begins, so that it gives features [N, F]. `about` holds what the net
     is: its classes, image_size, rule and so on. Calling it raises ValueError for images of another type or number of
@@ -73,7 +82,7 @@ class Program(nn.Module):
                 f"images {images.dtype} {list(images.shape)}: the net takes floats [N, {channels}, H, W] in [0, 1], as "
                 "its read(files) gives them"
             )
-        x = (images - self.image_mean) / self.image_std
+        x = (images.to(self.image_mean.dtype) - self.image_mean) / self.image_std
         if self._whitening is not None:
             x = replace(self._whitening, matrix=self.image_whitening)(x)
         scores: Tensor = self.model(x)
@@ -111,10 +120,23 @@ def read_net_files(
         whitening = Whitening.load(folder / WHITENING) if about["whitened"] else None
         model = build_as(about)
         model.load_state_dict(state)
+        _check(about, model)
     except DAMAGED as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(f"{folder} holds no net of this version of fasthebb ({reason}): export it again") from None
     return about, model, whitening
+
+
+def _check(about: Mapping[str, Any], model: nn.Module) -> None:
+    # Whether the values that no building of the net has looked at are there, and fit it.
+    missing = {"classifier", "head", "image_size", "resize", "std"} - about.keys()
+    if missing:
+        raise KeyError(min(missing))
+    model.get_submodule(about["head"])
+    mean, std = about["mean"], about["std"]
+    numbers = all(isinstance(value, int | float) for value in (*mean, *std))
+    if not numbers or len(std) != len(mean) or min(std) <= 0:
+        raise TypeError(f"mean {mean} and std {std} are no numbers for each channel")
 
 
 def build_as(about: Mapping[str, Any]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a rule said of a batch, looked at before the engine takes it: mistakes of a new rule get a line of their own."""
+"""What a rule is and says, looked at before the engine takes it: mistakes of a new rule get a line of their own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,51 @@ from torch import Tensor
 
 from fasthebb.decay import Decay, Diagonal, Gram, LowerGram, Sum
 from fasthebb.rules.base import Rule, Terms
+
+
+def check_parts(rule: Rule) -> None:
+    """See whether the parts of a rule are what they should be.
+
+    Raises:
+        ValueError: its response has no method for responses, or its finish cannot be called; classes are neither.
+    """
+    who = type(rule).__name__
+    for what, part, fits in (
+        ("response", rule.response, callable(rule.response)),
+        ("finish", rule.finish, rule.finish is None or callable(rule.finish)),
+    ):
+        if isinstance(part, type):
+            raise ValueError(f"{who}: {what} is the class {part.__name__}; did you mean {part.__name__}()?")
+        if not fits:
+            raise ValueError(f"{who}: {what} is {part!r}: give one of fasthebb.{what}, or a function like them")
+
+
+def check_memory(rule: Rule, method: str, memory: object, before: Mapping[str, Tensor] | None = None) -> None:
+    """See whether `memory` is what `init_state` or `next_state` returns: named tensors, after a step as `before` it.
+
+    Raises:
+        ValueError: it is not; the message names the rule.
+    """
+    who = f"{type(rule).__name__}.{method}"
+    if not isinstance(memory, Mapping):
+        raise ValueError(f"{who} returned {_said(memory)}: return tensors by name")
+    if before is not None and memory.keys() != before.keys():
+        raise ValueError(f"{who} returned {_names(memory)}: return what init_state names, {_names(before)}")
+    for name, value in memory.items():
+        if not isinstance(value, Tensor) or (before is not None and value.shape != before[name].shape):
+            wanted = "a tensor" if before is None else f"{list(before[name].shape)}, as the memory before"
+            raise ValueError(f"{who}: {name!r} is {_said(value)}: give {wanted}")
+
+
+def check_finished(finish: object, out: object, dw: Tensor) -> None:
+    """See whether what a finish made of an update dw [G, C, K] can take its place.
+
+    Raises:
+        ValueError: it is no tensor of this shape.
+    """
+    if not isinstance(out, Tensor) or out.shape != dw.shape:
+        who = getattr(finish, "__name__", type(finish).__name__)
+        raise ValueError(f"The finish {who} returned {_said(out)}: return the update, {_said(dw)}")
 
 
 def check_terms(rule: Rule, terms: object, y: Tensor, state: Mapping[str, Tensor]) -> None:

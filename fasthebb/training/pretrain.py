@@ -63,8 +63,10 @@ def pretrain(
         megabytes summed over ranks and the time it took, a step.
 
     Raises:
-        ValueError: an unknown order, nothing to train on; with `activations`, an order, a loader or a model that they
-            cannot be kept for; `capture` without a GPU, of several ranks, or with `activations`.
+        ValueError: an unknown order, nothing to train on; a handle of another model, or an optimizer without a weight
+            that learns; with "layerwise" a layer that no forward in eval mode calls; with `activations`, an order, a
+            loader or a model that they cannot be kept for; `capture` without a GPU, of several ranks, or with
+            `activations`.
         FloatingPointError: an update is not finite; the layer is named.
     """
     if order not in ("joint", "layerwise"):
@@ -73,6 +75,8 @@ def pretrain(
         raise ValueError(
             f"order {order!r} changes every layer's input: choose layerwise, or leave --cache-activations out"
         )
+    _check_belong(model, hebb, optimizer)
+    hebb.discard()  # what was heard before, of a forward that only tried the model
     model.train()
     if activations is not None and world_size() > 1:
         raise ValueError(f"{world_size()} ranks keep no activations on disk: leave --cache-activations out")
@@ -147,6 +151,17 @@ def check_capture(device: torch.device, *, keeps: bool) -> None:
         raise ValueError("--capture and --cache-activations exclude each other: leave one out")
 
 
+def _check_belong(model: nn.Module, hebb: Hebbian, optimizer: torch.optim.Optimizer) -> None:
+    # Whether a step of the optimizer moves the weights that the model's rules write to.
+    owned = set(model.parameters())
+    stepped = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    for name, weight in hebb.named_parameters():
+        if weight not in owned:
+            raise ValueError(f"{name} of the handle is of another model: give the one that attach() returned for this")
+        if weight not in stepped:
+            raise ValueError(f"{name} learns by a rule, but the optimizer lacks it: make it of hebb.parameters()")
+
+
 class _Phases:
     # What learns in which phase, and from which forward: all layers in the one phase of joint order, else one in each.
 
@@ -155,6 +170,11 @@ class _Phases:
     ) -> None:
         self._model, self._hebb, self._sample, self._activations = model, hebb, sample, activations
         self.layers = call_order(model, hebb.layers, sample) if order == "layerwise" else ()
+        if order == "layerwise" and (missed := sorted(set(hebb.layers) - set(self.layers))):
+            raise ValueError(
+                f"{', '.join(missed)} took no part in a forward in eval mode, which layerwise order goes by: map it to "
+                "None in attach(), or choose joint"
+            )
         self._tails = {} if activations is None else {n: Tail(model, n, self.layers, sample) for n in self.layers[1:]}
         self._exits = contextlib.ExitStack()
         self._now: int | None = None

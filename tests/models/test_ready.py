@@ -79,6 +79,12 @@ def test_half_the_size_and_nearly_the_same(run: str, made: Path) -> None:
     assert 0 < off.abs().max() < 1e-2 * wanted(made / run).abs().max()
 
 
+def test_images_of_other_number_formats(made: Path) -> None:
+    program = load(made / "exported" / "tuned")
+    with torch.no_grad():
+        assert torch.equal(program(images().double()), program(images()))
+
+
 def test_by_name(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="'tuned' is neither a folder nor the name of ready weights: "):
@@ -103,8 +109,10 @@ def test_what_is_no_net(made: Path, tmp_path: Path) -> None:
 def test_files_that_do_not_fit(made: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(made / "exported" / "tuned", tmp_path / "tuned")
     config = (folder / "config.json").read_text()
-    wide = {**json.loads(config), "width": 2.0}
-    for text in ("{", "[]", "{}", json.dumps(wide)):
+    whole = json.loads(config)
+    wrong = [{"width": 2.0}, {"std": [1.0]}, {"std": [0.0, 1.0, 1.0]}, {"mean": "abc"}, {"head": "nope"}]
+    without = [{k: v for k, v in whole.items() if k != name} for name in ("std", "head", "classifier", "resize")]
+    for text in ("{", "[]", "{}", *(json.dumps({**whole, **part}) for part in wrong), *map(json.dumps, without)):
         (folder / "config.json").write_text(text)
         with pytest.raises(ValueError, match="holds no net of this version") as error:
             load(folder)

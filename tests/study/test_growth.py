@@ -1,4 +1,4 @@
-"""Methods and seeds added to a study: what there was is not measured again, and what comes is what a new study measures."""
+"""Methods and seeds added to a study: what there was is not measured again, what comes is as in a new study."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ def records(out: Path) -> list[dict[str, Any]]:
 
 
 def test_added_methods_and_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few, many, out = ["--methods", "hpca", "--seeds", "0"], ["--methods", "random", "hpca", "again", *ADDED], tmp_path / "grown"
+    few, many, out = (
+        ["--methods", "hpca", "--seeds", "0"],
+        ["--methods", "random", "hpca", "again", *ADDED],
+        tmp_path / "grown",
+    )
     assert main([*WORDS, *few, "--out", str(out)]) == 0
     before = {file: file.stat().st_mtime_ns for file in out.glob("cells/*/records.json")}
     assert main([*WORDS, *many, "--out", str(out), "--resume"]) == 0

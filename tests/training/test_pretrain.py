@@ -171,3 +171,53 @@ def test_images_without_labels_are_enough() -> None:
 def test_a_loader_that_cannot_be_gone_through(given: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         train(Oja(), epochs=2, loader=given)
+
+
+class Aside(nn.Module):
+    """A net with one layer that it calls in training mode alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main, self.aside = (nn.Linear(4, 4, bias=False) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.main(x)
+        return self.aside(y) if self.training else y
+
+
+def test_a_layer_without_a_phase_is_named() -> None:
+    model, data = Aside(), [(torch.randn(8, 4),)]
+    hebb = fasthebb.attach(model, Oja())
+    opt = torch.optim.SGD(hebb.parameters(), lr=1e-2)
+    with pytest.raises(ValueError, match=r"^aside took no part in a forward in eval mode"):
+        pretrain(model, hebb, data, opt, epochs=1, order="layerwise")
+    pretrain(model, hebb, data, opt, epochs=1)
+
+
+def test_what_does_not_belong_to_the_model() -> None:
+    model, other, data = Aside(), Aside(), [(torch.randn(8, 4),)]
+    hebb = fasthebb.attach(model, Oja())
+    with pytest.raises(
+        ValueError, match=r"^main\.weight learns by a rule, but the optimizer lacks it: make it of hebb"
+    ):
+        pretrain(model, hebb, data, torch.optim.SGD(other.parameters()), epochs=1)
+    with pytest.raises(ValueError, match=r"^main\.weight of the handle is of another model"):
+        pretrain(other, hebb, data, torch.optim.SGD(other.parameters()), epochs=1)
+    hebb.detach()
+    with pytest.raises(ValueError, match="handle is detached"):
+        pretrain(model, hebb, data, torch.optim.SGD(hebb.parameters()), epochs=1)
+
+
+def test_what_was_heard_before_does_not_count() -> None:
+    data, moved = loader(8), []
+    for tried in (False, True):
+        torch.manual_seed(0)
+        model = net()
+        hebb = fasthebb.attach(model, {HEAD: None, "*": Oja()})
+        if tried:
+            for layer in hebb.layers:  # no batch norm keeps its statistics
+                model.eval().get_submodule(layer).train()
+                model(torch.randn(3, *next(iter(data))[0].shape[1:]))
+        pretrain(model, hebb, data, torch.optim.SGD(hebb.parameters(), lr=1e-2), epochs=1)
+        moved.append(model.state_dict())
+    assert equal(*moved)
