@@ -199,7 +199,7 @@ def restore(layers: Sequence[Layer], memories: Mapping[str, Mapping[str, Tensor]
         own, other = type(layer.rule).__name__, rules.get(layer.name)
         if other not in (None, own):
             raise ValueError(
-                f"The state is of other rules: {layer.name!r} learnt by {other} there, by {own} here; attach the same ones"
+                f"The state is of other rules: {layer.name!r} learnt by {other} there, {own} here; attach the same ones"
             )
     for layer in layers:
         memory = memories[layer.name]

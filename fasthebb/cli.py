@@ -56,7 +56,7 @@ COMMANDS = {
         ),
         (
             "evaluate", "measure a run on test images: classifier, probe, nearest neighbours",
-            "jobs.options:EvaluateOptions", "jobs.evaluate:run",
+            "jobs.evaluate:EvaluateOptions", "jobs.evaluate:run",
         ),
         (
             "embed", "write the features of images, with their paths and labels, to a file",

@@ -121,7 +121,7 @@ def test_memory_survives_a_checkpoint() -> None:
         (Centred(), lambda state: state["layers"].pop("fc"), "'fc' is no such layer there and {'mean"),
         (Centred(), lambda state: state["layers"]["fc"].update(mean=torch.zeros(1, 3)), r"\[1, 3\].* and .*\[1, 10\]"),
         (Centred(), lambda state: state["layers"]["fc"].pop("mean"), "attach the same ones"),
-        (Centred(), lambda state: state["rules"].update(fc="BCM"), "'fc' learnt by BCM there, by Centred here; attach"),
+        (Centred(), lambda state: state["rules"].update(fc="BCM"), "'fc' learnt by BCM there, Centred here; attach"),
         (Centred(), lambda state: state.pop("layers"), r"not what state_dict\(\) returned: it holds steps"),
         (Centred(), lambda state: state.clear(), r"it holds nothing"),
     ],

@@ -17,7 +17,8 @@ import fasthebb
 from fasthebb import HPCA, KWTA, SoftWTA, finish
 from fasthebb.cli import COMMANDS, main
 from fasthebb.jobs.data import DataCommandOptions
-from fasthebb.jobs.options import EvaluateOptions, FinetuneOptions, PretrainOptions
+from fasthebb.jobs.evaluate import EvaluateOptions
+from fasthebb.jobs.options import FinetuneOptions, PretrainOptions
 from fasthebb.jobs.predict import PredictOptions
 from fasthebb.options import Usage, parse, to_yaml
 from fasthebb.recipes import RECIPES

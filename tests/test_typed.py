@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from fasthebb.cli import main
-from fasthebb.jobs.options import EvaluateOptions, FinetuneOptions, PretrainOptions
+from fasthebb.jobs.evaluate import EvaluateOptions
+from fasthebb.jobs.options import FinetuneOptions, PretrainOptions
 from fasthebb.options import parse
 from fasthebb.study.options import StudyOptions
 from fasthebb.typed import typed

@@ -10,6 +10,7 @@ from fasthebb.evaluation.results import Record, load
 from fasthebb.jobs.net import Net
 from fasthebb.jobs.trained import is_exported
 from fasthebb.models.ready import WHITENING
+from fasthebb.models.registry import is_own
 from fasthebb.tables import markdown
 from fasthebb.training.run import read_metrics
 
@@ -19,7 +20,7 @@ CODE = """\
 import torch
 from fasthebb.models import load
 
-net = load(".")  # this folder
+net = load("."{trust})  # this folder
 images = torch.rand(2, {channels}, {side}, {side})  # in [0, 1]
 with torch.no_grad():
     {outputs} = net(images)  # {size}
@@ -133,7 +134,8 @@ def _code(net: Net) -> str:
     outputs, size = (
         ("scores", f"[2, {len(net.classes)}]") if net.classifier else ("features", "[2, F], what enters the head")
     )
-    return CODE.format(channels=len(net.mean), side=net.image_size, outputs=outputs, size=size)
+    trust = ", trust=True" if is_own(net.model) else ""  # to run the code that builds it
+    return CODE.format(channels=len(net.mean), side=net.image_size, outputs=outputs, size=size, trust=trust)
 
 
 def _command(net: Net) -> str:

@@ -93,7 +93,7 @@ def run(options: EmbedOptions, console: Console) -> dict[str, Any]:
     out = place_of(options.out, options.run, "features.npz")
     if out.suffix == ".parquet":
         _pyarrow("pyarrow")
-    net, model = read_net(options.run, console)
+    net, model = read_net(options.run, console, trust=options.trust)
     layer, depth = _layer(net, model, options)
     device = device_of(options.device)
     place(model, device, options.precision)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,12 +19,45 @@ from fasthebb.evaluation.results import Record
 from fasthebb.files import atomic_write, lock
 from fasthebb.jobs.frozen import CHOSEN, frozen
 from fasthebb.jobs.net import Net
-from fasthebb.jobs.options import EvaluateOptions
+from fasthebb.jobs.options import RunDataOptions
+from fasthebb.jobs.readouts import ReadOutOptions
 from fasthebb.jobs.results import add, record
 from fasthebb.jobs.setup import budget, labelled, load_for, set_aside, with_data_of
 from fasthebb.jobs.trained import is_exported, read_net, trained_folder
 from fasthebb.training.loop import device_of, place
+from fasthebb.training.precision import Precision
 from fasthebb.training.run import read_metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ReadOutOptions, RunDataOptions):
+    """Measure a trained net on test images; results are added to the run's results.csv and results.json.
+
+    Args:
+        run: the run folder, of pre-training or of fine-tuning, an exported net, or the name of ready weights.
+        labels: the label budget of probe and knn, all labels by default; a fine-tuned net keeps its own.
+        balanced: as many labels of every class, otherwise a plain shuffle; a fine-tuned net keeps its own.
+        seed: decides which labels; by default the run's, and a fine-tuned net keeps its own.
+        device: cpu, cuda, or auto.
+        precision: fp32, or products in tf32 (GPUs) or bf16: faster on machines with instructions for them.
+        batch_size: images a step.
+    """
+
+    labels: str | None = None
+    balanced: bool | None = None
+    seed: int | None = None
+    device: str = "auto"
+    precision: Precision = "fp32"
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels is not None:
+            parse_budget(self.labels)
+
+    def idle(self) -> dict[str, str]:
+        """Options that nothing reads beside the others, and why."""
+        return self.unread()
 
 
 def run(options: EvaluateOptions, console: Console) -> list[Record]:
@@ -34,7 +67,7 @@ def run(options: EvaluateOptions, console: Console) -> list[Record]:
         ValueError: there is nothing to measure, or an option does not fit.
     """
     options = replace(options, run=trained_folder(options.run))
-    net, model = read_net(options.run, console)
+    net, model = read_net(options.run, console, trust=options.trust)
     if not (options.wanted or net.classifier):
         raise ValueError(f"{options.run} holds no classifier, so there is nothing to measure: add --probe or --knn")
     options = with_data_of(net, _with_labels_of(net, options))

@@ -42,12 +42,14 @@ class ExportOptions:
     Args:
         run: the run folder, of pre-training or of fine-tuning, an exported net, or the name of ready weights.
         out: the folder to make.
+        trust: let an exported net run the code that builds it, where that is a module:function of its author's.
         formats: safetensors is always written; torch adds a program of torch.export, onnx one of ONNX.
         half: write the weights as 16-bit floats, half the size; they are read as 32-bit ones.
     """
 
     run: Path
     out: Path
+    trust: bool = False
     formats: list[Literal["safetensors", "torch", "onnx"]] = field(default_factory=lambda: ["safetensors"])
     half: bool = False
 
@@ -64,7 +66,7 @@ def run(options: ExportOptions, console: Console) -> dict[str, Any]:
     if "onnx" in options.formats:
         _package("onnx"), _package("onnxscript")
     source = trained_folder(options.run)
-    kept, model = read_net(source, console)
+    kept, model = read_net(source, console, trust=options.trust)
     net = _public(kept)
     model.eval()
     images = torch.rand(

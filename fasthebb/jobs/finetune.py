@@ -41,7 +41,7 @@ def run(options: FinetuneOptions, console: Console) -> Path:
     labels = parse_budget(options.labels)
     device = device_of(options.device)
     options = replace(options, run=trained_folder(options.run))
-    before, model = read_net(options.run, console)
+    before, model = read_net(options.run, console, trust=options.trust)
     if before.classifier:
         raise ValueError(f"{options.run} is fine-tuned already, on labels of its own: give the run of a pre-training")
     at = "" if options.depth is None else f"-depth{options.depth}"

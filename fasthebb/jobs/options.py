@@ -8,7 +8,6 @@ from typing import Literal
 
 from fasthebb.data.labels import parse_budget
 from fasthebb.jobs.checks import check_numbers
-from fasthebb.jobs.readouts import ReadOutOptions
 from fasthebb.jobs.ridge_head import HeadOptions
 from fasthebb.rules import HPCA, Rule
 from fasthebb.training.precision import Precision
@@ -78,10 +77,12 @@ class RunDataOptions(LoadOptions):
 
     Args:
         run: the run folder.
+        trust: let an exported net run the code that builds it, where that is a module:function of its author's.
         data: as in pretrain; by default the data of that run.
     """
 
     run: Path
+    trust: bool = False
     data: str | None = None  # type: ignore[assignment]
 
 
@@ -216,34 +217,3 @@ class FinetuneOptions(RankOptions, HeadOptions, RunDataOptions):
         """Options that nothing reads beside the others, and why."""
         steps = "head_only head_steps hidden_rate lr epochs min_steps max_steps batch_size weight_decay augment sync_bn"
         return dict.fromkeys(steps.split(), "with --classifier ridge") if self.classifier == "ridge" else {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(ReadOutOptions, RunDataOptions):
-    """Measure a trained net on test images; results are added to the run's results.csv and results.json.
-
-    Args:
-        run: the run folder, of pre-training or of fine-tuning, an exported net, or the name of ready weights.
-        labels: the label budget of probe and knn, all labels by default; a fine-tuned net keeps its own.
-        balanced: as many labels of every class, otherwise a plain shuffle; a fine-tuned net keeps its own.
-        seed: decides which labels; by default the run's, and a fine-tuned net keeps its own.
-        device: cpu, cuda, or auto.
-        precision: fp32, or products in tf32 (GPUs) or bf16: faster on machines with instructions for them.
-        batch_size: images a step.
-    """
-
-    labels: str | None = None
-    balanced: bool | None = None
-    seed: int | None = None
-    device: str = "auto"
-    precision: Precision = "fp32"
-    batch_size: int = 256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.labels is not None:
-            parse_budget(self.labels)
-
-    def idle(self) -> dict[str, str]:
-        """Options that nothing reads beside the others, and why."""
-        return self.unread()

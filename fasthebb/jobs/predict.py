@@ -31,6 +31,7 @@ class PredictOptions:
 
     Args:
         run: the run folder of a fine-tuned net, or what export made of it.
+        trust: let an exported net run the code that builds it, where that is a module:function of its author's.
         images: a folder of images, or one image file; the option's name may be left out.
         top: how many classes of each image, the likeliest first; above 1 with a column rank.
         out: the CSV file; standard output by default.
@@ -43,6 +44,7 @@ class PredictOptions:
 
     run: Path
     images: Path
+    trust: bool = False
     top: int = 1
     out: Path | None = None
     device: str = "auto"
@@ -63,7 +65,7 @@ def run(options: PredictOptions, console: Console) -> dict[str, Any]:
         ValueError: the run has no classifier, or there is no image that can be read.
         FloatingPointError: the net's scores are not finite.
     """
-    net, model = read_net(trained_folder(options.run), console)
+    net, model = read_net(trained_folder(options.run), console, trust=options.trust)
     if not net.classifier:
         raise ValueError(f"{options.run} holds no classifier: give the run of a finetune")
     source = Images(options.images, net, console)

@@ -52,14 +52,16 @@ def place_of(out: Path | None, run: Path, name: str) -> Path:
     return out or run / name
 
 
-def read_net(run: Path, console: Console) -> tuple[Net, nn.Module]:
+def read_net(run: Path, console: Console, *, trust: bool = False) -> tuple[Net, nn.Module]:
     """The trained net of a folder as of `trained_folder`, of a run from its checkpoint; warns if it is not finished.
 
+    trust: whether an exported one may run code of its author's.
+
     Raises:
-        ValueError: there is no net in it, or its checkpoint or whitening is not sound.
+        ValueError: there is no net in it, its checkpoint or whitening is not sound, or it is not trusted.
     """
     if is_exported(run):
-        about, model, whitening = read_net_files(run)
+        about, model, whitening = read_net_files(run, trust=trust)
         return replace(Net.of(about, run), whitening=whitening), model
     state = checkpoint.load(run / "checkpoints" / "last.pt")
     net = Net.of(state["about"], run)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fasthebb.data.decode import decode_image, reason
 from fasthebb.data.whitening import Whitening
 from fasthebb.models.cut import Cut
-from fasthebb.models.registry import build
+from fasthebb.models.registry import build, is_own
 
 CONFIG, WEIGHTS, WHITENING = "config.json", "model.safetensors", "whitening.safetensors"  # of an exported net
 RUN = ("model.json", "checkpoints/last.safetensors")  # the first two, in a run folder
@@ -89,7 +89,7 @@ class Program(nn.Module):
         return scores
 
 
-def load(name_or_path: str | Path) -> Program:
+def load(name_or_path: str | Path, *, trust: bool = False) -> Program:
     """A trained net in eval mode, on the CPU: from images float32 [N, C, H, W] in [0, 1] to scores or features.
 
     A folder that `fasthebb export` wrote, the run folder of a finished pretrain or finetune, or the name of ready
@@ -97,25 +97,34 @@ def load(name_or_path: str | Path) -> Program:
     become float32. A net that has a classifier gives scores [N, classes], another the features [N, F] that enter its
     head; `.about` holds its classes, image_size and what else is known of it.
 
-    Raises ValueError where there is no such net, or its files are damaged or do not fit each other.
+    trust: let an exported net run the code that builds it, where that is a "module:function" of its author's.
+
+    Raises ValueError where there is no such net, its files are damaged or do not fit each other, or it is not trusted.
     """
     folder = _folder(name_or_path)
     names = RUN if (folder / RUN[0]).is_file() else (CONFIG, WEIGHTS)
     if not (folder / names[1]).is_file():
         raise ValueError(f"{folder} has no {names[1]}: finish the run by --resume, or export it by `fasthebb export`")
-    about, model, whitening = read_net_files(folder, *names)
+    about, model, whitening = read_net_files(folder, *names, trust=trust or names == RUN)
     return Program(model, about, whitening).eval()
 
 
 def read_net_files(
-    folder: Path, config: str = CONFIG, weights: str = WEIGHTS
+    folder: Path, config: str = CONFIG, weights: str = WEIGHTS, *, trust: bool
 ) -> tuple[dict[str, Any], nn.Module, Whitening | None]:
     """What a net is, its model with the weights, and its whitening if it has one, from the files of a folder.
 
-    Raises ValueError where they are damaged or do not fit each other.
+    trust: whether the net may be built by a function of its author's.
+
+    Raises ValueError where they are damaged or do not fit each other, or the net is not trusted.
     """
     try:
         about = json.loads((folder / config).read_bytes())
+        if not trust and is_own(about["model"]):
+            raise ValueError(
+                f"{folder} is built by {about['model']}, code of its author's: if you trust it, say --trust, "
+                "or load(..., trust=True)"
+            )
         state = load_file(folder / weights)
         whitening = Whitening.load(folder / WHITENING) if about["whitened"] else None
         model = build_as(about)

@@ -61,6 +61,12 @@ def build(
     return model
 
 
+def is_own(name: str) -> bool:
+    """Whether a net of this name is built by a function of the user's, which may do anything."""
+    library, colon, _ = name.partition(":")
+    return bool(colon) and library not in LIBRARIES
+
+
 def head_name(model: nn.Module) -> str:
     """Name of the last nn.Linear in module order, taken as the classifier; ValueError when there is none."""
     names: list[str] = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]

@@ -11,6 +11,7 @@ import pytest
 from tiny import NET, equal, fails, weights, write_images
 
 from fasthebb.cli import main
+from fasthebb.models import load
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tuned(run: str) -> list[str]:
-    return ["--run", run, "--labels", "12", "--min-steps", "1", "--epochs", "2", "--depth", "1"]
+    return ["--run", run, "--labels", "12", "--min-steps", "1", "--epochs", "2", "--depth", "1", "--trust"]
 
 
 def predicted(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, str]]:
@@ -39,7 +40,7 @@ def test_predict(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = str(made / "images")
     rows = predicted(capsys, "--run", str(made / "tuned"), images)
     assert len(rows) == 36
-    assert predicted(capsys, "--run", str(made / "ready" / "tuned"), images) == rows
+    assert predicted(capsys, "--run", str(made / "ready" / "tuned"), images, "--trust") == rows
 
 
 def test_ready_weights_by_name(
@@ -47,7 +48,7 @@ def test_ready_weights_by_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FASTHEBB_WEIGHTS", str(made / "ready"))
-    embed = ["embed", "--images", str(made / "images"), "--quiet", "--out"]
+    embed = ["embed", "--images", str(made / "images"), "--trust", "--quiet", "--out"]
     for run in ("run", str(made / "run")):
         assert main([*embed, f"{tmp_path / 'x'}{len(run)}.npz", "--run", run]) == 0
     one, two = (np.load(file)["features"] for file in sorted(tmp_path.glob("*.npz")))
@@ -68,14 +69,14 @@ def test_finetune(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_images_of_another_machine_are_to_be_named(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = fails(capsys, 1, "evaluate", "--run", made / "ready" / "run", "--knn")
+    said = fails(capsys, 1, "evaluate", "--run", made / "ready" / "run", "--knn", "--trust")
     assert said == f"error: {made / 'ready' / 'run'} does not say where its images are: give them with --data\n"
 
 
 def test_evaluate_keeps_no_results_in_it(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ready = made / "ready" / "tuned"
     before = sorted(ready.iterdir())
-    data = ["--data", f"folder:{made / 'images'}", "--knn"]
+    data = ["--data", f"folder:{made / 'images'}", "--knn", "--trust"]
     assert main(["evaluate", "--run", str(made / "tuned"), *data]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("finetune", "knn"))]
     assert main(["evaluate", "--run", str(ready), *data]) == 0
@@ -87,7 +88,9 @@ def test_evaluate_keeps_no_results_in_it(made: Path, capsys: pytest.CaptureFixtu
 
 def test_an_exported_net_is_exported_again(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
-    assert main(["export", "--run", str(made / "ready" / "run"), "--out", str(out), "--half", "--quiet"]) == 0
+    assert (
+        main(["export", "--run", str(made / "ready" / "run"), "--out", str(out), "--half", "--trust", "--quiet"]) == 0
+    )
     results = [
         (folder / "README.md").read_text().partition("## Results")[2].partition("## Files")[0]
         for folder in (made / "ready" / "run", out)
@@ -100,7 +103,7 @@ def test_an_exported_net_is_exported_again(made: Path, tmp_path: Path) -> None:
 def test_a_damaged_one(name: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for file in (made / "ready" / "tuned").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes()[: 10 if file.name == name else None])
-    assert str(tmp_path) in fails(capsys, 1, "predict", "--run", tmp_path, made / "images")
+    assert str(tmp_path) in fails(capsys, 1, "predict", "--run", tmp_path, made / "images", "--trust")
 
 
 def test_a_study_is_no_run(tmp_path: Path, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,3 +113,14 @@ def test_a_study_is_no_run(tmp_path: Path, made: Path, capsys: pytest.CaptureFix
     (tmp_path / "cells" / "finetune-hpca-12-s0").symlink_to(made / "tuned")
     said = fails(capsys, 1, "predict", "--run", tmp_path, made / "images")
     assert said.endswith(f"one of its nets, such as {tmp_path}/cells/finetune-hpca-12-s0\n")
+
+
+def test_code_of_others_is_not_run(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ready = made / "ready" / "tuned"
+    said = fails(capsys, 1, "predict", "--run", ready, made / "images")
+    assert said == (
+        f"error: {ready} is built by tiny:net, code of its author's: if you trust it, say --trust, or load(..., "
+        "trust=True)\n"
+    )
+    with pytest.raises(ValueError, match=r"is built by tiny:net, code of its author's"):
+        load(ready)

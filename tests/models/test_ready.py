@@ -58,16 +58,18 @@ def given(program: Program) -> torch.Tensor:
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("folder", [".", "exported"])
 def test_a_run_folder_and_an_exported_one(run: str, folder: str, made: Path) -> None:
-    program = load(made / folder / run)
+    program = load(made / folder / run, trust=True)
     assert not program.training
     assert program.about["classes"] == ["blue", "green", "red"]
     assert torch.allclose(given(program), wanted(made / run), atol=1e-5)
-    assert torch.equal(given(program), given(load(str(made / folder / run)))), "the second forward and a fresh net"
+    assert torch.equal(given(program), given(load(str(made / folder / run), trust=True))), (
+        "the second forward and a fresh net"
+    )
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_half_the_size_and_nearly_the_same(run: str, made: Path) -> None:
-    program = load(made / "exported-half" / run)
+    program = load(made / "exported-half" / run, trust=True)
     assert all(p.dtype == torch.float32 for p in program.parameters())
     whole, half = (load_file(made / f"exported{kind}" / run / "model.safetensors") for kind in ("", "-half"))
     assert any("running" in name for name in whole)
@@ -80,7 +82,7 @@ def test_half_the_size_and_nearly_the_same(run: str, made: Path) -> None:
 
 
 def test_images_of_other_number_formats(made: Path) -> None:
-    program = load(made / "exported" / "tuned")
+    program = load(made / "exported" / "tuned", trust=True)
     with torch.no_grad():
         assert torch.equal(program(images().double()), program(images()))
 
@@ -88,11 +90,13 @@ def test_images_of_other_number_formats(made: Path) -> None:
 def test_by_name(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="'tuned' is neither a folder nor the name of ready weights: "):
-        load("tuned")
+        load("tuned", trust=True)
     shutil.copytree(made / "exported", tmp_path / "weights")
-    assert torch.equal(given(load("tuned")), wanted(made / "tuned"))
+    assert torch.equal(given(load("tuned", trust=True)), wanted(made / "tuned"))
     monkeypatch.setenv("FASTHEBB_WEIGHTS", str(made / "exported-half"))
-    assert not torch.equal(given(load("tuned")), wanted(made / "tuned")), "the folder of the variable comes first"
+    assert not torch.equal(given(load("tuned", trust=True)), wanted(made / "tuned")), (
+        "the folder of the variable comes first"
+    )
     with pytest.raises(ValueError, match=r"'tunde' is neither .*: there are .*cut, run, tuned"):
         load("tunde")
 
@@ -115,12 +119,12 @@ def test_files_that_do_not_fit(made: Path, tmp_path: Path) -> None:
     for text in ("{", "[]", "{}", *(json.dumps({**whole, **part}) for part in wrong), *map(json.dumps, without)):
         (folder / "config.json").write_text(text)
         with pytest.raises(ValueError, match="holds no net of this version") as error:
-            load(folder)
+            load(folder, trust=True)
         assert "\n" not in str(error.value)
     (folder / "config.json").write_text(config)
     (folder / "model.safetensors").write_bytes(b"\x01" * 30)
     with pytest.raises(ValueError, match="holds no net of this version"):
-        load(folder)
+        load(folder, trust=True)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (Path(__file__).parents[2] / "weights").iterdir()))
@@ -139,7 +143,7 @@ def test_a_model_that_is_not_there_is_named(made: Path, tmp_path: Path) -> None:
     config = tmp_path / "net" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "model": "nowhere:net"}))
     with pytest.raises(ValueError, match=r"^model 'nowhere:net': importing 'nowhere' failed"):
-        load(tmp_path / "net")
+        load(tmp_path / "net", trust=True)
 
 
 def test_it_reads_files_as_commands_do(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
