@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -69,9 +70,9 @@ class _Telling(io.FileIO):
 
 
 def append_line(path: AnyPath, text: str) -> None:
-    """Append `text` as one line, in one write; a line that a crash cut short before it is ended first.
+    """Append `text` as one line, in one write, and see it to the disk; a line that a crash cut short is ended first.
 
-    Raises ValueError if `text` holds a line break, OSError where the file cannot be written.
+    Raises ValueError if `text` holds a line break, OSError where the file cannot be written: then it is as it was.
     """
     if "\n" in text or "\r" in text:
         raise ValueError(f"{text!r} is more than one line: append its lines one by one")
@@ -80,7 +81,11 @@ def append_line(path: AnyPath, text: str) -> None:
         if end:
             file.seek(end - 1)
         torn = end and file.read(1) != b"\n"
-        file.write((b"\n" if torn else b"") + text.encode() + b"\n")
+        data = (b"\n" if torn else b"") + text.encode() + b"\n"
+        if file.write(data) < len(data):  # the disk took a part
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
+        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

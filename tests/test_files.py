@@ -87,6 +87,19 @@ def test_a_save_removes_what_a_killed_process_left(tmp_path: Path) -> None:
     assert all(part.exists() for part in others)
 
 
+def test_a_line_for_which_there_is_no_room(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    append_line(log, "one")
+    code = (
+        "import resource, signal; from fasthebb.files import append_line;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9));"
+        f"append_line({str(log)!r}, 'twotwotwo')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"No space left on device: {str(log)!r}" in done.stderr
+    assert log.read_text() == "one\n"
+
+
 def test_append_line(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
     append_line(log, '{"step": 1}')

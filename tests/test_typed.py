@@ -24,6 +24,11 @@ RIDGE = "finetune --run x --classifier ridge"
         (f"{RIDGE} --lr 0.1", "--lr 0.1 is of no effect with --classifier ridge: leave it out"),
         (f"{RIDGE} --augment=light", "--augment light is of no effect with --classifier ridge"),
         (f"{RIDGE} --head-steps 5", "--head-steps 5 is of no effect with --classifier ridge"),
+        (
+            "finetune --run x --head-only --head-steps 5",
+            "--head-steps 5 is of no effect with --head-only: leave it out",
+        ),
+        ("finetune --run x --head-only --hidden-rate 3", "--hidden-rate 3.0 is of no effect with --head-only"),
         (f"{RIDGE} --head-only", "--head-only is of no effect with --classifier ridge"),
         (
             'pretrain --rule Oja --rule.finish fasthebb.finish.fan_in --layer-rules {"conv*":"HPCA"}',

@@ -215,5 +215,7 @@ class FinetuneOptions(RankOptions, HeadOptions, RunDataOptions):
 
     def idle(self) -> dict[str, str]:
         """Options that nothing reads beside the others, and why."""
+        if self.classifier != "ridge":
+            return dict.fromkeys(("head_steps", "hidden_rate"), "with --head-only") if self.head_only else {}
         steps = "head_only head_steps hidden_rate lr epochs min_steps max_steps batch_size weight_decay augment sync_bn"
-        return dict.fromkeys(steps.split(), "with --classifier ridge") if self.classifier == "ridge" else {}
+        return dict.fromkeys(steps.split(), "with --classifier ridge")

@@ -24,6 +24,7 @@ from fasthebb.models.registry import build, is_own
 
 CONFIG, WEIGHTS, WHITENING = "config.json", "model.safetensors", "whitening.safetensors"  # of an exported net
 RUN = ("model.json", "checkpoints/last.safetensors")  # the first two, in a run folder
+CELL = "checkpoints/last.pt"  # the weights of a study's net
 DAMAGED = (
     OSError,
     SafetensorError,
@@ -85,17 +86,23 @@ class Program(nn.Module):
         x = (images.to(self.image_mean.dtype) - self.image_mean) / self.image_std
         if self._whitening is not None:
             x = replace(self._whitening, matrix=self.image_whitening)(x)
-        scores: Tensor = self.model(x)
+        try:
+            scores: Tensor = self.model(x)
+        except RuntimeError:
+            side = self.about["image_size"]
+            if tuple(images.shape[2:]) == (side, side):
+                raise
+            raise ValueError(f"images {list(images.shape)}: the net takes {side} × {side} pixels") from None
         return scores
 
 
 def load(name_or_path: str | Path, *, trust: bool = False) -> Program:
     """A trained net in eval mode, on the CPU: from images float32 [N, C, H, W] in [0, 1] to scores or features.
 
-    A folder that `fasthebb export` wrote, the run folder of a finished pretrain or finetune, or the name of ready
-    weights: a folder in $FASTHEBB_WEIGHTS, in ./weights, or in the weights/ of the repository. Weights of 16 bits
-    become float32. A net that has a classifier gives scores [N, classes], another the features [N, F] that enter its
-    head; `.about` holds its classes, image_size and what else is known of it.
+    A folder that `fasthebb export` wrote, the run folder of a finished pretrain or finetune, the cell of a study's net,
+    or the name of ready weights: a folder in $FASTHEBB_WEIGHTS, in ./weights, or in the weights/ of the repository.
+    Weights of 16 bits become float32. A net that has a classifier gives scores [N, classes], another the features
+    [N, F] that enter its head; `.about` holds its classes, image_size and what else is known of it.
 
     trust: let an exported net run the code that builds it, where that is a "module:function" of its author's.
 
@@ -103,9 +110,11 @@ def load(name_or_path: str | Path, *, trust: bool = False) -> Program:
     """
     folder = _folder(name_or_path)
     names = RUN if (folder / RUN[0]).is_file() else (CONFIG, WEIGHTS)
+    if names == RUN and not (folder / "config.yaml").is_file():
+        names = (RUN[0], CELL)
     if not (folder / names[1]).is_file():
         raise ValueError(f"{folder} has no {names[1]}: finish the run by --resume, or export it by `fasthebb export`")
-    about, model, whitening = read_net_files(folder, *names, trust=trust or names == RUN)
+    about, model, whitening = read_net_files(folder, *names, trust=trust or names[0] == RUN[0])
     return Program(model, about, whitening).eval()
 
 
@@ -125,7 +134,7 @@ def read_net_files(
                 f"{folder} is built by {about['model']}, code of its author's: if you trust it, say --trust, "
                 "or load(..., trust=True)"
             )
-        state = load_file(folder / weights)
+        state = load_file(folder / weights) if weights != CELL else _of_checkpoint(folder / weights)
         whitening = Whitening.load(folder / WHITENING) if about["whitened"] else None
         model = build_as(about)
         model.load_state_dict(state)
@@ -134,6 +143,14 @@ def read_net_files(
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(f"{folder} holds no net of this version of fasthebb ({reason}): export it again") from None
     return about, model, whitening
+
+
+def _of_checkpoint(file: Path) -> dict[str, Tensor]:
+    # The weights that a checkpoint holds.
+    from fasthebb.training.checkpoint import load as load_checkpoint  # training imports nets
+
+    weights: dict[str, Tensor] = load_checkpoint(file)["parts"]["model"]
+    return weights
 
 
 def _check(about: Mapping[str, Any], model: nn.Module) -> None:

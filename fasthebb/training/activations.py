@@ -1,8 +1,8 @@
 """What enters a layer, for every image of a loader: computed once, kept on disk, read batch by batch.
 
 `folder/LAYER-KEY.npy` holds one row an image, in the order of the loader's epoch 0. A file of that name is whole, and
-KEY is a hash of everything that its rows follow from: one that an interrupted run left is used again only where the
-same rows would be computed.
+KEY is a hash of what its rows follow from, weights and order and, of the images, the first batch: one that an
+interrupted run left is used again where these are the same.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 Precision = Literal["fp32", "tf32", "bf16"]
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
+_switches: list[tuple[str, bool]] = []  # PyTorch's, as they were before TensorFloat-32
 
 
 class _Autocast:
@@ -39,11 +40,18 @@ def calculate_in(model: AnyModule, precision: Precision) -> AnyModule:
     With "bf16" convolutions and matrix products run under autocast, backward and those of rules too: some times faster
     on GPUs and on CPUs with instructions for it (AMX), and of no use on others; relative errors of 1e-2 are usual.
     "tf32" switches, for the whole process, all float32 products on GPUs with instructions for it to TensorFloat-32,
-    those of rules too: relative errors of 1e-3. "fp32" leaves PyTorch's switches as they are.
+    those of rules too: relative errors of 1e-3. The next call for another format puts the switches back, and otherwise
+    leaves them as they are.
     """
     if precision == "tf32":
+        _switches.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
+    elif _switches:
+        matmul, cudnn = _switches[0]
+        _switches.clear()
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = cudnn
     if precision == "bf16":
         hooks = _Autocast(next(model.parameters()).device.type)
         model.register_forward_pre_hook(hooks.begin)

@@ -30,7 +30,7 @@ from torch import nn
 from fasthebb.console import Console
 from fasthebb.data import Dataset
 from fasthebb.distributed import LostRankError, rank
-from fasthebb.files import append_line, atomic_write, lock
+from fasthebb.files import append_line, atomic_write, lock, told
 from fasthebb.training import checkpoint
 from fasthebb.training.curves import Curves
 from fasthebb.training.leftovers import clear
@@ -87,6 +87,7 @@ class RunFolder:
         self.begun = False
         self.stop = Stop()
         self._resume = resume
+        self._spoke = False
         self._made: list[Path] = []
         self._exits = contextlib.ExitStack()
 
@@ -118,9 +119,12 @@ class RunFolder:
         self._resume = True
         self._check()
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         if kind is not None and not self.begun and self.leads:
             clear(self.path, self._made)
+        elif isinstance(error, Exception) and self._spoke:
+            with contextlib.suppress(OSError):
+                self._note(f"error: {told(error)}")
         self._exits.close()
         if kind is not None and issubclass(kind, LostRankError) and self.stop.requested:
             raise Interrupted  # the first rank has stopped as it was asked to, too
@@ -129,7 +133,11 @@ class RunFolder:
         """Say a line, and note it in train.log."""
         self.console.say(text)
         if rank() == 0:
-            append_line(self.path / "train.log", f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}")
+            self._note(text)
+
+    def _note(self, text: str) -> None:
+        self._spoke = True
+        append_line(self.path / "train.log", f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}")
 
     def write_config(self) -> None:
         """Write config.yaml: every option, as a command line reads it back."""
@@ -234,7 +242,8 @@ def changed(path: Path, dataset: Dataset, *, stream: bool) -> bool:
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a run's metrics.jsonl; none if it has none."""
+    """The records of a run's metrics.jsonl; none if it has none. A line that a crash cut short is none."""
     file = path / "metrics.jsonl"
-    if file.is_file():
-        yield from (json.loads(line) for line in file.read_text().splitlines() if line.strip())
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)

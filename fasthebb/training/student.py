@@ -91,6 +91,8 @@ class _Taught:
             raise ValueError(f"targets are {list(targets.shape)}: give a row for each image, up to number {largest}")
         if loader.views > 1:
             raise ValueError(f"views={loader.views}: a student sees an image once in a batch; give a loader of one")
+        if loader.part[1] > 1:
+            raise ValueError(f"part={loader.part}: a student learns in one process; give a loader of whole batches")
         self._loader, self._targets = loader, targets
 
     def __len__(self) -> int:

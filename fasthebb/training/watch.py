@@ -59,7 +59,7 @@ class RunWatcher(Watcher):
             there = self._last.exists()
             progress = checkpoint.restore(checkpoint.load(self._last), parts) if there else Progress(step=-1)
             _together(progress.step)
-            return progress
+            return replace(progress, sums=dict.fromkeys(progress.sums, 0.0))  # the first rank has what there was
         self._last.parent.mkdir(parents=True, exist_ok=True)
         if self._last.exists():
             progress = checkpoint.restore(checkpoint.load(self._last), parts)

@@ -18,6 +18,7 @@ from fasthebb.data import Loader, load
 from fasthebb.data.whitening import fit_whitening
 from fasthebb.jobs.setup import all_but, set_aside
 from fasthebb.jobs.trained import read_net
+from fasthebb.models import load as load_net
 from fasthebb.study import runner
 from fasthebb.study.bench import Bench
 from fasthebb.training.finetune import accuracy
@@ -51,6 +52,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(out: Path) -> list[dict[str, object]]:
     found: list[dict[str, object]] = json.loads((out / "results.json").read_text())
     return found
+
+
+def test_the_net_of_a_cell_can_be_loaded(whole: Path) -> None:
+    for cell, width in (("pretrain-hpca-s0", None), ("finetune-hpca-20-s0", 10)):
+        program = load_net(whole / "cells" / cell)
+        with torch.no_grad():
+            given = program(torch.rand(2, len(program.about["mean"]), *[program.about["image_size"]] * 2))
+        assert given.shape[0] == 2
+        assert width in (None, given.shape[1])
+    with pytest.raises(ValueError, match=r"images \[2, \d, 31, 31\]: the net takes \d+ × \d+ pixels"):
+        program(torch.rand(2, len(program.about["mean"]), 31, 31))
 
 
 def test_cells_and_records(whole: Path) -> None:

@@ -103,15 +103,19 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float = 1e-10) -
     return all(error(a[name].double(), b[name].double()) <= tolerance for name in b if b[name].any())
 
 
+def as_recorded(want: Path, got: Path) -> None:
+    for one, two in zip(metrics(want), metrics(got), strict=True):
+        for name in one.keys() - {"seconds"}:
+            assert two[name] == pytest.approx(one[name], rel=1e-6), name
+
+
 @pytest.mark.parametrize("kind", ["joint", "layerwise", "finetune", "head", "staged", "hybrid"])
 def test_two_ranks_end_as_one(kind: str, ranks: Ranks, tmp_path: Path) -> None:
     want = stage(kind, tmp_path / "one")
     first, second = ranks(stage, kind, tmp_path / "two")
     assert same(first, want)
     assert all(torch.equal(first[name], second[name]) for name in want)
-    for one, two in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
-        for name in one.keys() - {"seconds"}:
-            assert two[name] == pytest.approx(one[name], rel=1e-6), name
+    as_recorded(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.parametrize("kind", ["joint", "layerwise", "staged"])
@@ -122,6 +126,7 @@ def test_a_stage_goes_on_with_another_number_of_ranks(kind: str, stop: int, rank
     ranks(stage, kind, tmp_path / "shrinks", stop)
     assert same(ranks(stage, kind, tmp_path / "grows")[0], want)
     assert same(stage(kind, tmp_path / "shrinks"), want)
+    as_recorded(tmp_path / "whole", tmp_path / "grows")
 
 
 @pytest.mark.parametrize(

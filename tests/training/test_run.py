@@ -124,6 +124,24 @@ def test_no_metrics(tmp_path: Path) -> None:
     assert list(read_metrics(tmp_path)) == []
 
 
+def test_a_line_that_a_crash_cut_short_is_no_metric(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    assert list(read_metrics(tmp_path)) == [{"epoch": 1}, {"epoch": 2}]
+
+
+def test_what_ended_a_run_is_noted(tmp_path: Path) -> None:
+    def fail() -> None:
+        with RunFolder(tmp_path, {"lr": 1}, resume=False, console=QUIET) as run:
+            run.write_config()
+            run.begun = True
+            run.log("begun")
+            raise FloatingPointError("The update is not finite")
+
+    with pytest.raises(FloatingPointError):
+        fail()
+    assert (tmp_path / "train.log").read_text().endswith(" error: The update is not finite\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals(number: signal.Signals) -> None:
     before = signal.getsignal(number)

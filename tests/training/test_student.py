@@ -133,3 +133,5 @@ def test_targets_that_do_not_fit() -> None:
         teach(fresh(), loader(), torch.zeros(22, 3), steps=1, lr=0.05)
     with pytest.raises(ValueError, match="views=2: a student sees an image once in a batch"):
         teach(fresh(), loader(views=2), torch.zeros(23, 3), steps=1, lr=0.05)
+    with pytest.raises(ValueError, match=r"part=\(0, 2\): a student learns in one process"):
+        teach(fresh(), loader(part=(0, 2)), torch.zeros(23, 3), steps=1, lr=0.05)
