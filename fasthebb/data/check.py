@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import warnings
 from collections import Counter
@@ -14,10 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from fasthebb.console import Console
-from fasthebb.data.decode import decode_image, in_threads, one_line, read_item, reason
+from fasthebb.data.decode import decode_image, in_threads, one_line, opened_image, read_item, reason
 from fasthebb.data.folders import survey
 from fasthebb.data.listing import Arrays, Item, Listing
 from fasthebb.data.shards import damages
@@ -158,7 +156,7 @@ def _look_at_files(
     def look(item: Item) -> tuple[int, int, int, str] | str:
         try:
             data = read_item(item)
-            with Image.open(io.BytesIO(data)) as opened:
+            with opened_image(data) as opened:
                 width, height, mode = opened.width, opened.height, opened.mode
             decode_image(data, 8, 3)  # to its end: a truncated file has a sound head
             return _hash(data), width, height, mode

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import time
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from fasthebb.console import Console
-from fasthebb.data.decode import read_item
+from fasthebb.data.decode import opened_image, read_item
 from fasthebb.data.listing import UNLABELLED, Arrays, Item, Listing
 from fasthebb.data.sources import check_classes, default_channels, find_source, find_unlabelled
 from fasthebb.hebbian import attach
@@ -98,7 +96,7 @@ def _side(spec: str, found: Listing | Arrays) -> int:
 
 def _shorter(item: Item) -> int | None:
     try:
-        with Image.open(io.BytesIO(read_item(item))) as opened:
+        with opened_image(read_item(item)) as opened:
             return min(opened.size)
     except Exception:  # pillow's readers raise anything on a malformed file; loading counts these
         return None
