@@ -19,7 +19,7 @@ from fasthebb.data.decode import decode_image, in_threads, one_line, opened_imag
 from fasthebb.data.folders import survey
 from fasthebb.data.listing import Arrays, Item, Listing
 from fasthebb.data.shards import damages
-from fasthebb.data.sources import find_source, find_unlabelled, folder_of, shards_of
+from fasthebb.data.sources import find_source, find_unlabelled, folder_of, shards_of, single_class
 
 EXTRA = "unlabeled"  # the part of images that another set adds
 COLUMNS = ("part", "images", "unlabelled", "classes", "a class", "pixels", "modes", "unreadable", "duplicates")
@@ -59,7 +59,7 @@ class Report:
     """What `check` found.
 
     differences: one line for each part whose class folders are not those of train/. damages: one for each shard whose
-    bytes are not those that its index knows.
+    bytes are not those that its index knows. slips: one for each thing that is probably not meant, such as one class.
     """
 
     data: str
@@ -67,6 +67,7 @@ class Report:
     shared: tuple[Shared, ...]
     differences: tuple[str, ...]
     damages: tuple[str, ...] = ()
+    slips: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
@@ -88,7 +89,7 @@ class Report:
             f"{found.first[1]}"
             for found in self.shared
         ]
-        return [*self.differences, *self.damages, *unreadable, *across]
+        return [*self.differences, *self.damages, *self.slips, *unreadable, *across]
 
 
 class _Looks(NamedTuple):
@@ -131,7 +132,9 @@ def check(
     pairs = itertools.combinations(found, 2)
     shared = (_compare((a.name, b.name), looks, others) for (a, looks), (b, others) in pairs)
     damaged = () if (shards := shards_of(spec, data_dir)) is None else tuple(damages(shards))
-    return Report(spec, tuple(part for part, _ in found), tuple(s for s in shared if s), tuple(differences), damaged)
+    parts, both = tuple(part for part, _ in found), tuple(some for some in shared if some)
+    slips = [single] if (single := single_class(spec, source.classes)) else []
+    return Report(spec, parts, both, tuple(differences), damaged, tuple(slips))
 
 
 def _look_at(part: str, source: Listing | Arrays, name: str, console: Console) -> tuple[Part, _Looks]:

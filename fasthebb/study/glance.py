@@ -11,7 +11,7 @@ import torch
 from fasthebb.console import Console
 from fasthebb.data.decode import opened_image, read_item
 from fasthebb.data.listing import UNLABELLED, Arrays, Item, Listing
-from fasthebb.data.sources import check_classes, default_channels, find_source, find_unlabelled
+from fasthebb.data.sources import check_classes, default_channels, find_source, find_unlabelled, single_class
 from fasthebb.hebbian import attach
 from fasthebb.jobs.layer_rules import attachable
 from fasthebb.jobs.options import DataOptions
@@ -40,13 +40,15 @@ def glance(options: DataOptions, channels: int | None, console: Console) -> Glan
     """What the images are that a command's options name, from the headers of some of the files.
 
     Raises:
-        ValueError: there are none, or they cannot be read.
+        ValueError: there are none, they cannot be read, or they are all of one class.
     """
     found = find_source(
         options.data, data_dir=options.data_dir, labels_file=options.labels_file, download=options.download,
         console=console,
     )  # fmt: skip
     check_classes(options.data, found)
+    if single := single_class(options.data, found.classes):
+        raise ValueError(single)
     labels = _labels(found)
     images = len(labels)
     if options.unlabeled is not None:
