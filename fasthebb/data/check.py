@@ -120,9 +120,9 @@ def check(
     console = console or Console(quiet=True)
     root = folder_of(spec, data_dir)
     source: Listing | Arrays
-    differences: list[str] = []
+    differences, slips = list[str](), list[str]()
     if root is not None and labels_file is None:
-        source, differences = survey(spec, root)
+        source, differences, slips = survey(spec, root)
     else:
         source = find_source(spec, data_dir=data_dir, labels_file=labels_file, download=download, console=console)
     found = [_look_at(name, source, name, console) for name in source.parts]
@@ -133,7 +133,7 @@ def check(
     shared = (_compare((a.name, b.name), looks, others) for (a, looks), (b, others) in pairs)
     damaged = () if (shards := shards_of(spec, data_dir)) is None else tuple(damages(shards))
     parts, both = tuple(part for part, _ in found), tuple(some for some in shared if some)
-    slips = [single] if (single := single_class(spec, source.classes)) else []
+    slips += [single] if (single := single_class(spec, source.classes)) else []
     return Report(spec, parts, both, tuple(differences), damaged, tuple(slips))
 
 

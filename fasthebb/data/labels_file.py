@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fasthebb.data.folders import PARTS, Classes, hold_out, label_items, list_images
+from fasthebb.data.folders import Classes, hold_out, label_items, list_images
+from fasthebb.data.layout import PARTS
 from fasthebb.data.listing import Item, Listing
 
 

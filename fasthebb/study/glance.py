@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -42,10 +43,12 @@ def glance(options: DataOptions, channels: int | None, console: Console) -> Glan
     Raises:
         ValueError: there are none, they cannot be read, or they are all of one class.
     """
-    found = find_source(
-        options.data, data_dir=options.data_dir, labels_file=options.labels_file, download=options.download,
-        console=console,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is odd the study warns, which finds it again
+        found = find_source(
+            options.data, data_dir=options.data_dir, labels_file=options.labels_file, download=options.download,
+            console=console,
+        )  # fmt: skip
     check_classes(options.data, found)
     if single := single_class(options.data, found.classes):
         raise ValueError(single)
