@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fasthebb.console import Console
-from fasthebb.data.decode import decode_image, in_threads, one_line, opened_image, read_item, reason
+from fasthebb.data.decode import decode_image, in_threads, lost_class, one_line, opened_image, read_item, reason
 from fasthebb.data.folders import survey
 from fasthebb.data.listing import Arrays, Item, Listing
 from fasthebb.data.shards import damages
@@ -93,12 +93,14 @@ class Report:
 
 
 class _Looks(NamedTuple):
-    """What was seen of the readable images [R] of a part: a hash of the content, its side lengths, which one it is."""
+    """What was seen of the readable images [R] of a part: a hash of the content, its side lengths, which one it is;
+    and their labels, each once."""
 
     hashes: npt.NDArray[np.uint64]
     widths: npt.NDArray[np.int32]
     heights: npt.NDArray[np.int32]
     names: Sequence[str]
+    labels: set[int]
 
 
 def check(
@@ -133,6 +135,9 @@ def check(
     shared = (_compare((a.name, b.name), looks, others) for (a, looks), (b, others) in pairs)
     damaged = () if (shards := shards_of(spec, data_dir)) is None else tuple(damages(shards))
     parts, both = tuple(part for part, _ in found), tuple(some for some in shared if some)
+    for part, looks in found:
+        slips += [lost_class(part.name, name) for label, name in enumerate(source.classes)
+                  if part.per_class.get(name) and label not in looks.labels]  # fmt: skip
     slips += [single] if (single := single_class(spec, source.classes)) else []
     return Report(spec, parts, both, tuple(differences), damaged, tuple(slips))
 
@@ -144,7 +149,7 @@ def _look_at(part: str, source: Listing | Arrays, name: str, console: Console) -
         looks, modes = _look_at_files(source.parts[part], name, unreadable, console)
     else:
         labels = source.parts[part][1].tolist()
-        looks, modes = _look_at_pixels(source.parts[part][0], name)
+        looks, modes = _look_at_pixels(*source.parts[part], name)
     counts = Counter(labels)
     per_class = {cls: counts[label] for label, cls in enumerate(source.classes)}
     widths, heights = (_spread(sides) for sides in (looks.widths, looks.heights))
@@ -168,7 +173,7 @@ def _look_at_files(
 
     hashes = np.empty(len(items), np.uint64)
     sides = np.empty((2, len(items)), np.int32)
-    names: list[str] = []
+    names, labels = list[str](), set[int]()
     modes: Counter[str] = Counter()
     with warnings.catch_warnings():  # pillow's, of odd files that it reads all the same
         warnings.simplefilter("ignore")
@@ -180,16 +185,21 @@ def _look_at_files(
             hashes[len(names)], *sides[:, len(names)], mode = outcome
             modes[mode] += 1
             names.append(item.name)
+            labels.add(item.label)
     count = len(names)
-    return _Looks(hashes[:count], sides[0, :count], sides[1, :count], names), modes
+    return _Looks(hashes[:count], sides[0, :count], sides[1, :count], names, labels), modes
 
 
-def _look_at_pixels(pixels: npt.NDArray[np.uint8], name: str) -> tuple[_Looks, Counter[str]]:
+def _look_at_pixels(
+    pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], name: str
+) -> tuple[_Looks, Counter[str]]:
     count, channels, height, width = pixels.shape
     hashes = np.fromiter((_hash(image.tobytes()) for image in pixels), np.uint64, count)
     widths, heights = (np.full(count, side, np.int32) for side in (width, height))
     names = [f"{name}[{number}]" for number in range(count)]
-    return _Looks(hashes, widths, heights, names), Counter({"L" if channels == 1 else "RGB": count})
+    return _Looks(hashes, widths, heights, names, set(labels.tolist())), Counter(
+        {"L" if channels == 1 else "RGB": count}
+    )
 
 
 def _compare(parts: tuple[str, str], a: _Looks, b: _Looks) -> Shared | None:

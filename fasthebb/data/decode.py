@@ -122,6 +122,11 @@ def one_line(item: Item, why: str) -> str:
     return f"{' '.join(item.name.split())} ({why})"
 
 
+def lost_class(part: str, name: str) -> str:
+    """What to tell of a class that has images, of which none can be read."""
+    return f"no image of class {name!r} of {part} can be read: mend or replace its files, or leave the class out"
+
+
 def in_threads(function: Callable[[A], B], arguments: Iterable[A], ahead: int | None = None) -> Iterator[B]:
     """map() in threads, in order, with `ahead` calls under way, however many the arguments are; 3 a thread by default.
 
