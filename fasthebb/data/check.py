@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import warnings
 from collections import Counter
@@ -14,14 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from fasthebb.console import Console
-from fasthebb.data.decode import decode_image, in_threads, one_line, read_item, reason
+from fasthebb.data.decode import decode_image, in_threads, lost_class, one_line, opened_image, read_item, reason
 from fasthebb.data.folders import survey
 from fasthebb.data.listing import Arrays, Item, Listing
 from fasthebb.data.shards import damages
-from fasthebb.data.sources import find_source, find_unlabelled, folder_of, shards_of
+from fasthebb.data.sources import find_source, find_unlabelled, folder_of, shards_of, single_class
 
 EXTRA = "unlabeled"  # the part of images that another set adds
 COLUMNS = ("part", "images", "unlabelled", "classes", "a class", "pixels", "modes", "unreadable", "duplicates")
@@ -61,7 +59,7 @@ class Report:
     """What `check` found.
 
     differences: one line for each part whose class folders are not those of train/. damages: one for each shard whose
-    bytes are not those that its index knows.
+    bytes are not those that its index knows. slips: one for each thing that is probably not meant, such as one class.
     """
 
     data: str
@@ -69,6 +67,7 @@ class Report:
     shared: tuple[Shared, ...]
     differences: tuple[str, ...]
     damages: tuple[str, ...] = ()
+    slips: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
@@ -90,16 +89,18 @@ class Report:
             f"{found.first[1]}"
             for found in self.shared
         ]
-        return [*self.differences, *self.damages, *unreadable, *across]
+        return [*self.differences, *self.damages, *self.slips, *unreadable, *across]
 
 
 class _Looks(NamedTuple):
-    """What was seen of the readable images [R] of a part: a hash of the content, its side lengths, which one it is."""
+    """What was seen of the readable images [R] of a part: a hash of the content, its side lengths, which one it is;
+    and their labels, each once."""
 
     hashes: npt.NDArray[np.uint64]
     widths: npt.NDArray[np.int32]
     heights: npt.NDArray[np.int32]
     names: Sequence[str]
+    labels: set[int]
 
 
 def check(
@@ -121,9 +122,9 @@ def check(
     console = console or Console(quiet=True)
     root = folder_of(spec, data_dir)
     source: Listing | Arrays
-    differences: list[str] = []
+    differences, slips = list[str](), list[str]()
     if root is not None and labels_file is None:
-        source, differences = survey(spec, root)
+        source, differences, slips = survey(spec, root)
     else:
         source = find_source(spec, data_dir=data_dir, labels_file=labels_file, download=download, console=console)
     found = [_look_at(name, source, name, console) for name in source.parts]
@@ -133,7 +134,12 @@ def check(
     pairs = itertools.combinations(found, 2)
     shared = (_compare((a.name, b.name), looks, others) for (a, looks), (b, others) in pairs)
     damaged = () if (shards := shards_of(spec, data_dir)) is None else tuple(damages(shards))
-    return Report(spec, tuple(part for part, _ in found), tuple(s for s in shared if s), tuple(differences), damaged)
+    parts, both = tuple(part for part, _ in found), tuple(some for some in shared if some)
+    for part, looks in found:
+        slips += [lost_class(part.name, name) for label, name in enumerate(source.classes)
+                  if part.per_class.get(name) and label not in looks.labels]  # fmt: skip
+    slips += [single] if (single := single_class(spec, source.classes)) else []
+    return Report(spec, parts, both, tuple(differences), damaged, tuple(slips))
 
 
 def _look_at(part: str, source: Listing | Arrays, name: str, console: Console) -> tuple[Part, _Looks]:
@@ -143,7 +149,7 @@ def _look_at(part: str, source: Listing | Arrays, name: str, console: Console) -
         looks, modes = _look_at_files(source.parts[part], name, unreadable, console)
     else:
         labels = source.parts[part][1].tolist()
-        looks, modes = _look_at_pixels(source.parts[part][0], name)
+        looks, modes = _look_at_pixels(*source.parts[part], name)
     counts = Counter(labels)
     per_class = {cls: counts[label] for label, cls in enumerate(source.classes)}
     widths, heights = (_spread(sides) for sides in (looks.widths, looks.heights))
@@ -158,7 +164,7 @@ def _look_at_files(
     def look(item: Item) -> tuple[int, int, int, str] | str:
         try:
             data = read_item(item)
-            with Image.open(io.BytesIO(data)) as opened:
+            with opened_image(data) as opened:
                 width, height, mode = opened.width, opened.height, opened.mode
             decode_image(data, 8, 3)  # to its end: a truncated file has a sound head
             return _hash(data), width, height, mode
@@ -167,7 +173,7 @@ def _look_at_files(
 
     hashes = np.empty(len(items), np.uint64)
     sides = np.empty((2, len(items)), np.int32)
-    names: list[str] = []
+    names, labels = list[str](), set[int]()
     modes: Counter[str] = Counter()
     with warnings.catch_warnings():  # pillow's, of odd files that it reads all the same
         warnings.simplefilter("ignore")
@@ -179,16 +185,21 @@ def _look_at_files(
             hashes[len(names)], *sides[:, len(names)], mode = outcome
             modes[mode] += 1
             names.append(item.name)
+            labels.add(item.label)
     count = len(names)
-    return _Looks(hashes[:count], sides[0, :count], sides[1, :count], names), modes
+    return _Looks(hashes[:count], sides[0, :count], sides[1, :count], names, labels), modes
 
 
-def _look_at_pixels(pixels: npt.NDArray[np.uint8], name: str) -> tuple[_Looks, Counter[str]]:
+def _look_at_pixels(
+    pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], name: str
+) -> tuple[_Looks, Counter[str]]:
     count, channels, height, width = pixels.shape
     hashes = np.fromiter((_hash(image.tobytes()) for image in pixels), np.uint64, count)
     widths, heights = (np.full(count, side, np.int32) for side in (width, height))
     names = [f"{name}[{number}]" for number in range(count)]
-    return _Looks(hashes, widths, heights, names), Counter({"L" if channels == 1 else "RGB": count})
+    return _Looks(hashes, widths, heights, names, set(labels.tolist())), Counter(
+        {"L" if channels == 1 else "RGB": count}
+    )
 
 
 def _compare(parts: tuple[str, str], a: _Looks, b: _Looks) -> Shared | None:

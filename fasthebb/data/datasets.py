@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 
 from fasthebb.console import Console
 from fasthebb.data.cache import SMALL, Cache
-from fasthebb.data.decode import RESIZES
+from fasthebb.data.decode import RESIZES, lost_class
 from fasthebb.data.decoded import decode_items, stream_items
 from fasthebb.data.imageset import Dataset, ImageSet
-from fasthebb.data.listing import Arrays, Listing
+from fasthebb.data.listing import UNLABELLED, Arrays, Listing
 from fasthebb.data.resize import fit_pixels
 from fasthebb.data.sources import SPECS, check_classes, default_channels, find_source, find_unlabelled
 
@@ -72,6 +73,8 @@ def load(
         if len(bad) > max_bad * reader.files:
             raise ValueError(f"{spec}: {found}: mend or remove them, or allow more than {max_bad} with --max-bad")
         warnings.warn(f"{spec}: {found}: skipped", stacklevel=2)
+        for lost in _lost_classes(source, parts):
+            warnings.warn(f"{spec}: {lost}", stacklevel=2)
     for part, images in parts.items():
         if len(images) == 0:
             raise ValueError(f"{spec}: no image of the {part} part can be read: mend or replace its files")
@@ -129,6 +132,15 @@ def _check(image_size: int, channels: int | None, resize: str, max_bad: float) -
         raise ValueError(f"resize {resize!r} is unknown: choose from {', '.join(RESIZES)}")
     if not 0 <= max_bad <= 1:
         raise ValueError(f"max bad {max_bad} is a fraction of the files: it must lie in [0, 1]")
+
+
+def _lost_classes(source: Listing | Arrays, parts: Mapping[str, ImageSet]) -> Iterator[str]:
+    if isinstance(source, Arrays):
+        return
+    for part, images in parts.items():
+        there = {item.label for item in source.parts[part]} - {UNLABELLED}
+        for label in sorted(there.difference(images.labels.tolist())):
+            yield lost_class(part, source.classes[label])
 
 
 def _joined(source: Listing, extra: Listing) -> Listing:

@@ -19,6 +19,7 @@ from fasthebb.console import Console
 from fasthebb.data.listing import Item
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff"})
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of pillow, whose JPEG is MPO too; EPS runs a program
 RESIZES = ("crop", "stretch", "pad")
 _BLOCK = 2 * 2**20  # bytes of pixels that a thread decodes in one go
 Pixels = npt.NDArray[np.uint8]
@@ -44,14 +45,22 @@ def open_image(source: str | os.PathLike[str] | bytes, size: int) -> Image.Image
 
     See `decode_image`, also for what is raised.
     """
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+    with opened_image(source) as opened:
         opened.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a smaller scale, twice what is needed
         opened.load()
-        image = _eight_bits(_turned(opened))
+        image = _eight_bits(_turned(opened), opened.format)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image
+
+
+def opened_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
+    """An image, a file or its bytes, of which no more than the head is read; of no other format than `FORMATS`.
+
+    Raises PIL.UnidentifiedImageError for a file that is of none of these, whatever its name.
+    """
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
 
 
 def decode_each(
@@ -113,6 +122,11 @@ def one_line(item: Item, why: str) -> str:
     return f"{' '.join(item.name.split())} ({why})"
 
 
+def lost_class(part: str, name: str) -> str:
+    """What to tell of a class that has images, of which none can be read."""
+    return f"no image of class {name!r} of {part} can be read: mend or replace its files, or leave the class out"
+
+
 def in_threads(function: Callable[[A], B], arguments: Iterable[A], ahead: int | None = None) -> Iterator[B]:
     """map() in threads, in order, with `ahead` calls under way, however many the arguments are; 3 a thread by default.
 
@@ -141,17 +155,17 @@ def _turned(image: Image.Image) -> Image.Image:
         return image.copy()
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale what convert() would clip: 16-bit greys (modes I;16 and, of older pillows, I) and floats (F)."""
+def _eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
+    """Scale what convert() would clip: greys of 16 bits (modes I;16 and I), of 32 (I, of a TIFF) and floats (F)."""
     if not image.mode.startswith(("I", "F")):
         return image
     values = np.asarray(image, np.float64)
     if not np.isfinite(values).all():
         raise ValueError("NaN or infinite pixels")
-    if image.mode != "F":
+    if image.mode == "F":
+        values = values * 255 if values.max() <= 1 else values
+    elif (image.mode, kind) != ("I", "TIFF") or values.max() > 255:  # 32 bits do not say what white is
         values = values / 257
-    elif values.max() <= 1:
-        values = values * 255
     return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
 
 

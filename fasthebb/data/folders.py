@@ -1,23 +1,29 @@
-"""Which image files a folder holds: of which class and part, and which are unlabelled.
-
-Folders are read by `os.scandir`, a few hundred bytes a file, so that 100 000 files in one folder take a second.
-"""
+"""Which image files a folder holds: of which class and part, and which are unlabelled."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from fasthebb.data.decode import SUFFIXES
-from fasthebb.data.listing import UNLABELLED, Item, Listing
+from fasthebb.data.layout import LOOSE, PARTS, slips
+from fasthebb.data.listing import Item, Listing
+from fasthebb.data.walk import Left, images_below, kinds, printable, sub_folders
 
-PARTS = ("train", "val", "test")
-LOOSE = ("unlabeled", "unlabelled")  # names of a folder whose images have no class
 TEST_SHARE = 0.2  # of every class, where there is no test/
 Classes = dict[str, list[Item]]
+
+
+class Survey(NamedTuple):
+    """The images of a folder, and one line for each part whose class folders are not those of train/, and each slip."""
+
+    listing: Listing
+    differences: list[str]
+    slips: list[str]
 
 
 def list_files(spec: str, root: Path) -> Listing:
@@ -26,31 +32,35 @@ def list_files(spec: str, root: Path) -> Listing:
     root/CLASS/… is a training part; root/train/CLASS/… with val/ and test/ beside it are parts. Images beside the
     training classes, and those below `unlabeled` or `unlabelled`, are unlabelled training images. Without test/, a
     fixed fifth of every class is held out; of images without any class nothing is. Hidden files and folders, and
-    folders without images, do not count.
+    folders without images, do not count. Slips of the layout are warned of, see `slips`.
 
     Raises ValueError, beginning with `spec`, for a folder that does not hold this, and for parts whose class folders
     differ.
     """
-    parts, loose = _scan(spec, root)
+    parts, loose, odd = _scan(spec, root)
     if differences := list(_differences(parts)):
         raise ValueError(f"{spec}: {differences[0]}: make them agree")
+    for slip in odd:
+        warnings.warn(f"{spec}: {slip}", stacklevel=2)
     return _listing(spec, parts, loose)
 
 
-def survey(spec: str, root: Path) -> tuple[Listing, list[str]]:
-    """As `list_files`, and one line for each part whose class folders are not those of train/, instead of an error."""
-    parts, loose = _scan(spec, root)
-    return _listing(spec, parts, loose), list(_differences(parts))
+def survey(spec: str, root: Path) -> Survey:
+    """As `list_files`, without errors and warnings of what it tells."""
+    parts, loose, odd = _scan(spec, root)
+    return Survey(_listing(spec, parts, loose), list(_differences(parts)), odd)
 
 
 def list_images(root: Path) -> list[Item]:
     """Every image file below a folder, unlabelled, sorted by name; hidden files and folders do not count.
 
+    Links to folders are followed in this folder, not below it, and not to where they would lead back to it.
+
     Raises ValueError if it is no folder or cannot be read.
     """
     _check_folder(str(root), root)
     try:
-        return _images_below(root)
+        return images_below(root, links=True)
     except OSError as error:
         raise _unreadable(str(root), error) from None
 
@@ -61,11 +71,11 @@ def list_unlabelled(spec: str, root: Path) -> list[Item]:
     Raises ValueError, beginning with `spec`, if there are none.
     """
     _check_folder(spec, root)
-    parts = {path.name for path in _sub_folders(root)}
+    parts = {path.name for path in sub_folders(root)}
     others = tuple(f"{part}/" for part in PARTS[1:]) if "train" in parts else ()
     items = [item for item in list_images(root) if not item.name.startswith(others)]
     if not items:
-        raise ValueError(f"{spec}: {root} holds no images: name a folder of images ({_kinds()})")
+        raise ValueError(f"{spec}: {root} holds no images: name a folder of images ({kinds()})")
     return items
 
 
@@ -91,14 +101,16 @@ def label_items(classes: tuple[str, ...], found: Mapping[str, list[Item]]) -> li
     return sorted(item._replace(label=label) for label, name in enumerate(classes) for item in found.get(name, ()))
 
 
-def _scan(spec: str, root: Path) -> tuple[dict[str, Classes], list[Item]]:
-    """What each part holds, and the unlabelled images."""
+def _scan(spec: str, root: Path) -> tuple[dict[str, Classes], list[Item], list[str]]:
+    """What each part holds, the unlabelled images, and the slips."""
     _check_folder(spec, root)
     try:
         folders = _part_folders(spec, root)
-        parts = {part: _list_classes(spec, root, folder) for part, folder in folders.items()}
+        left: Left = {}
+        parts = {part: _list_classes(spec, root, folder, left) for part, folder in folders.items()}
         _check_parts(spec, folders, parts)
-        return parts, _list_loose(root, folders["train"])
+        loose = _list_loose(root, folders["train"], left)
+        return parts, loose, slips(root, folders["train"], left)
     except OSError as error:
         raise _unreadable(spec, error) from None
 
@@ -119,16 +131,16 @@ def _check_folder(spec: str, root: Path) -> None:
 
 
 def _unreadable(spec: str, error: OSError) -> ValueError:
-    where = _printable(os.fsdecode(error.filename or ""))
+    where = printable(os.fsdecode(error.filename or ""))
     return ValueError(f"{spec}: {where} cannot be read ({error.strerror}): check its permissions and its length")
 
 
 def _part_folders(spec: str, root: Path) -> dict[str, Path]:
     """Where each part is: `train` and so on are parts if they have sub-folders or stand alone, else classes."""
-    below = {folder.name for folder in _sub_folders(root)}
+    below = {folder.name for folder in sub_folders(root)}
     present = [part for part in PARTS if part in below]
     beside = below.difference(PARTS, LOOSE)
-    if not present or (beside and not any(_sub_folders(root / part) for part in present)):
+    if not present or (beside and not any(sub_folders(root / part) for part in present)):
         return {"train": root}
     if "train" not in present:
         raise ValueError(
@@ -138,16 +150,16 @@ def _part_folders(spec: str, root: Path) -> dict[str, Path]:
     return {part: root / part for part in present}
 
 
-def _list_classes(spec: str, root: Path, folder: Path) -> Classes:
+def _list_classes(spec: str, root: Path, folder: Path, left: Left) -> Classes:
     """The image files below each sub-folder that has any; their names are below `root`."""
     classes = {
-        _printable(sub.name): images
-        for sub in _sub_folders(folder)
-        if sub.name not in LOOSE and (images := _images_below(sub, root))
+        printable(sub.name): images
+        for sub in sub_folders(folder)
+        if sub.name not in LOOSE and (images := images_below(sub, root, left=left))
     }
-    if classes or _images_below(folder):
+    if classes or images_below(folder):
         return classes
-    raise ValueError(f"{spec}: {folder} holds no images: put them into {folder / 'CLASS'}/ ({_kinds()})")
+    raise ValueError(f"{spec}: {folder} holds no images: put them into {folder / 'CLASS'}/ ({kinds()})")
 
 
 def _check_parts(spec: str, folders: Mapping[str, Path], parts: Mapping[str, Classes]) -> None:
@@ -155,7 +167,7 @@ def _check_parts(spec: str, folders: Mapping[str, Path], parts: Mapping[str, Cla
     if len(parts) == 1 or all(parts.values()):
         return
     folder = folders[next(part for part, found in parts.items() if not found)]
-    there = _images_below(folder)
+    there = images_below(folder)
     alone = "" if any(parts.values()) else f", or name {folders['train']} alone to train without classes"
     raise ValueError(
         f"{spec}: {folder} holds {len(there)} images but no class sub-folders: put them into one folder per class "
@@ -163,11 +175,11 @@ def _check_parts(spec: str, folders: Mapping[str, Path], parts: Mapping[str, Cla
     )
 
 
-def _list_loose(root: Path, train: Path) -> list[Item]:
+def _list_loose(root: Path, train: Path, left: Left) -> list[Item]:
     """The training images of no class: beside the class folders, or in a folder that says so."""
     folders = [folder / name for folder in {root, train} for name in LOOSE if (folder / name).is_dir()]
-    beside = _images_below(train, root, deep=False)
-    return beside + [item for folder in folders for item in _images_below(folder, root)]
+    beside = images_below(train, root, deep=False, left=left)
+    return beside + [item for folder in folders for item in images_below(folder, root, left=left)]
 
 
 def _differences(parts: Mapping[str, Classes]) -> Iterator[str]:
@@ -175,40 +187,3 @@ def _differences(parts: Mapping[str, Classes]) -> Iterator[str]:
         if apart := sorted(parts["train"].keys() ^ found.keys()):
             names = ", ".join(apart[:5]) + (f" and {len(apart) - 5} more" if len(apart) > 5 else "")
             yield f"only one of train/ and {part}/ has images of {names}"
-
-
-def _sub_folders(folder: Path) -> list[Path]:
-    return sorted(sub for sub in folder.iterdir() if not sub.name.startswith(".") and sub.is_dir())
-
-
-def _images_below(folder: Path, root: Path | None = None, *, deep: bool = True) -> list[Item]:
-    """The image files in a folder and, if deep, below it, sorted by their names below `root`, `folder` by default.
-
-    Symbolic links to files are followed, those to folders are not.
-    """
-    suffixes = tuple(SUFFIXES)
-    start = "" if root in (None, folder) else f"{_printable(folder.relative_to(root).as_posix())}/"
-    found: list[Item] = []
-    waiting = [(str(folder), start)]
-    while waiting:
-        where, prefix = waiting.pop()
-        with os.scandir(where) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                name = prefix + _printable(entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    if deep:
-                        waiting.append((entry.path, f"{name}/"))
-                elif entry.name.lower().endswith(suffixes) and entry.is_file():
-                    found.append(Item(name, UNLABELLED, entry.path))
-    return sorted(found)
-
-
-def _printable(name: str) -> str:
-    """A file name as text that can be written as UTF-8, bytes that are none as `\\udcff`."""
-    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
-
-
-def _kinds() -> str:
-    return ", ".join(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))

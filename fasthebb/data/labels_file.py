@@ -6,9 +6,10 @@ import csv
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from fasthebb.data.folders import PARTS, Classes, hold_out, label_items, list_images
+from fasthebb.data.folders import Classes, hold_out, label_items, list_images
+from fasthebb.data.layout import PARTS
 from fasthebb.data.listing import Item, Listing
 
 
@@ -25,7 +26,8 @@ def list_labelled(spec: str, root: Path, labels_file: Path) -> Listing:
     val or test); other columns do not count. Class names are its distinct labels, sorted. Without a test image in it,
     a fixed fifth of every class is held out.
 
-    Raises ValueError for a folder or a file that cannot be read, a missing column, an empty label, another split, a
+    Raises ValueError for a folder or a file that cannot be read, a missing or repeated column, a quote that nothing
+    closes, a line with more fields than columns, a path or label of several lines, an empty label, another split, a
     path that is not below root or has two labels, no training image, a class that train lacks.
     """
     found = {item.name: item for item in list_images(root)}
@@ -48,10 +50,9 @@ def list_labelled(spec: str, root: Path, labels_file: Path) -> Listing:
 def _read_rows(file: Path) -> Iterator[_Row]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
+            reader = csv.DictReader(lines, strict=True)
             columns = [name.strip() for name in reader.fieldnames or ()]
-            if not {"path", "label"} <= set(columns):
-                raise ValueError(f"{file} has the columns {columns}: its first line must name path and label")
+            _check_columns(file, columns)
             reader.fieldnames = columns
             for row in reader:
                 yield _check_row(f"{file}, line {reader.line_num}", row)
@@ -60,10 +61,35 @@ def _read_rows(file: Path) -> Iterator[_Row]:
     except UnicodeDecodeError:
         raise ValueError(f"{file} is not UTF-8: save the labels file as UTF-8 text") from None
     except csv.Error as error:
-        raise ValueError(f"{file} is no CSV file ({error}): save it as comma-separated text") from None
+        raise ValueError(
+            f"{file} is no CSV file after line {reader.line_num} ({error}): save it as comma-separated text, and close "
+            "or double every quote"
+        ) from None
 
 
-def _check_row(where: str, row: Mapping[str, str | None]) -> _Row:
+def _check_columns(file: Path, columns: list[str]) -> None:
+    if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
+        raise ValueError(f"{file} has the column {twice[0]!r} more than once: keep one")
+    if {"path", "label"} <= set(columns):
+        return
+    hint = ""
+    if {"path", "label"} <= {name.lower() for name in columns}:
+        hint = ", in lower case"
+    elif separator := next((sign for sign in ";\t" if any(sign in name for name in columns)), None):
+        hint = f", separated by commas, not by {'tabs' if separator == chr(9) else repr(separator)}"
+    raise ValueError(f"{file} has the columns {columns}: its first line must name path and label{hint}")
+
+
+def _check_row(where: str, row: Mapping[str | None, Any]) -> _Row:
+    if any(map(str.strip, row.get(None, ()))):
+        fields = len(row) - 1 + len(row[None])
+        raise ValueError(f"{where} has {fields} fields for {len(row) - 1} columns: quote what has a comma in it")
+    for name in ("path", "label"):
+        if len(lines := (row[name] or "").splitlines()) > 1:
+            raise ValueError(
+                f"{where}: a {name} of {len(lines)} lines, beginning with {lines[0]!r}: a quote may be one too many; "
+                "keep it on one line"
+            )
     path, label, split = ((row.get(name) or "").strip() for name in _Row._fields)
     if not label:
         raise ValueError(f"{where}: the label of {path!r} is empty: give its class, or leave the line out")

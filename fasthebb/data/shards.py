@@ -1,39 +1,36 @@
 """Shards in WebDataset's format, ours or those of others: tar files of images, their labels beside them.
 
 Members of one key, all of a name before the first dot, are one image: `KEY.jpg` and, if it is labelled, `KEY.cls` with
-the number of its class, or its name; `KEY.json` may say it as "label". A folder that `fasthebb data shard` wrote has
-an index with class names, parts, checksums, and where each image lies; shards of others tell their part by their name,
-train-…, val-…, validation-… or test-…. Images are read in place, by their offset in the shard.
+the number of its class, or its name; without that `KEY.json` may say it as "label". A folder that `fasthebb data shard`
+wrote has an index with class names, parts, checksums, and where each image lies; shards of others tell their part by
+their name, train-…, val-…, validation-… or test-…, or where that tells none by their folder's, if they lie in several.
+Images are read in place, by their offset in the shard.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
-import os
 import re
-import tarfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
-from fasthebb.data.archives import DAMAGED, Member, members_to_tear
 from fasthebb.data.decode import SUFFIXES, in_threads
 from fasthebb.data.folders import hold_out, label_items
 from fasthebb.data.listing import UNLABELLED, Item, Listing
 from fasthebb.data.patterns import expanded
+from fasthebb.data.shard_members import Sample, names_of, read_shard
 
 INDEX = "index.jsonl"
 FORMAT = "fasthebb-shards-1"
-LABELS = ("cls", "index", "json")  # members that tell a class, the first that is there
 _PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _PART = re.compile(rf"(?<![a-z])({'|'.join(sorted(_PARTS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
 MOST_CLASSES = 1_000_000  # by number
 BYTES = 16  # of a checksum, blake2b
-_LARGEST = 1 << 20  # bytes of a label, and of what is hashed at a time
+_BLOCK = 1 << 20  # bytes that are hashed at a time
 
 
 class Index(NamedTuple):
@@ -47,28 +44,32 @@ class Index(NamedTuple):
     shards: Sequence[Mapping[str, Any]]
 
 
-class _Sample(NamedTuple):
-    item: Item
-    said: str  # its class, as its shard says it; "" is unlabelled, and so is -1
-
-
 def find_shards(spec: str, pattern: Path) -> Listing:
     """The images of shards: of a folder with an index, or of files by a pattern with `*`, `?` and `{000..099}`.
 
-    An image's name is SHARD/KEY.SUFFIX; parts are in the order of their shards and members. Without test shards, val
-    shards are the test part; without either, a fixed fifth of every class is held out, if there are classes. Class
-    numbers without names in an index are named by themselves. A shard that is missing from its index, of another size
-    or cut short is warned of; its images are in the listing as far as they are known, for whoever reads them to count
-    the bad ones.
+    An image's name is SHARD/KEY.SUFFIX, SHARD below the folder that all shards share; parts are in the order of their
+    shards and members. Without test shards, val shards are the test part; without either, a fixed fifth of every class
+    is held out, if there are classes. Class numbers without names in an index are named by themselves. A shard that is
+    missing from its index, of another size or cut short is warned of; its images are in the listing as far as they are
+    known, for whoever reads them to count the bad ones.
 
     Raises ValueError, beginning with `spec`, for shards that are not there, unfinished, or none.
     """
     if pattern.is_dir():
         return _of_index(spec, pattern)
-    found: dict[str, list[_Sample]] = {}
+    found: dict[str, list[Sample]] = {}
+    several, no_text = list[str](), list[str]()
     paths = expanded(spec, pattern)
-    for path, samples in zip(paths, in_threads(lambda path: list(_samples(spec, path)), paths)):
-        found.setdefault(_part_of(path), []).extend(samples)
+    names = names_of(paths)
+    in_folders = len({path.parent for path in paths}) > 1
+    for path, shard in zip(paths, in_threads(lambda path: read_shard(spec, path, names[path]), paths)):
+        found.setdefault(_part_of(path, in_folders=in_folders), []).extend(shard.samples)
+        several += shard.several
+        no_text += shard.no_text
+    if several:
+        warnings.warn(f"{spec}: several images have one key, {_first(several)}: give each a key", stacklevel=2)
+    if no_text:
+        warnings.warn(f"{spec}: not UTF-8, so that its image has no label: {_first(no_text)}", stacklevel=2)
     classes = _classes(said for part in found.values() for _, said in part)
     numbers = {name: number for number, name in enumerate(classes)} | {"": UNLABELLED}
     parts = {part: [item._replace(label=numbers[said]) for item, said in some] for part, some in found.items()}
@@ -109,7 +110,7 @@ def damages(folder: Path) -> Iterator[str]:
 def _checksum(path: Path) -> str:
     digest = hashlib.blake2b(digest_size=BYTES)
     with path.open("rb") as file:
-        while block := file.read(_LARGEST):
+        while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
 
@@ -155,49 +156,14 @@ def _lines(file: Path) -> Iterator[Any]:
             yield json.loads(line)
 
 
-def _part_of(path: Path) -> str:
+def _part_of(path: Path, *, in_folders: bool) -> str:
     match = _PART.search(path.name)
-    return _PARTS[match[1].lower()] if match else "train"
+    said = match[1] if match else path.parent.name if in_folders else ""
+    return _PARTS.get(said.lower(), "train")
 
 
-def _samples(spec: str, path: Path) -> Iterator[_Sample]:
-    try:
-        with path.open("rb") as file:
-            shown = (member for member in members_to_tear(file) if not member.name.rpartition("/")[2].startswith("."))
-            for _, members in itertools.groupby(shown, lambda member: _key(member.name)[0]):
-                by_suffix = {_key(member.name)[1]: member for member in members}
-                shown_as = [suffix for suffix in by_suffix if f".{suffix.rpartition('.')[2]}" in SUFFIXES]
-                image = (
-                    by_suffix[min(shown_as, key=lambda s: s.count("."))] if shown_as else None
-                )  # KEY.jpg before KEY.depth.png
-                if image is not None:
-                    said = next(
-                        (_said(file, suffix, by_suffix[suffix]) for suffix in LABELS if suffix in by_suffix), ""
-                    )
-                    item = Item(f"{path.name}/{image.name}", UNLABELLED, str(path), image.offset, image.size)
-                    yield _Sample(item, said)
-    except (*DAMAGED, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{spec}: {path} cannot be read ({error}): restore it, or leave it out") from None
-
-
-def _key(name: str) -> tuple[str, str]:
-    """Key and suffix of a member: what is before the first dot of its file name, and what is behind it."""
-    folder, slash, file = name.rpartition("/")
-    stem, _, suffix = file.partition(".")
-    return folder + slash + stem, suffix.lower()
-
-
-def _said(file: BinaryIO, suffix: str, member: Member) -> str:
-    text = os.pread(file.fileno(), min(member.size, _LARGEST), member.offset).decode()
-    if suffix == "json":
-        try:
-            content = json.loads(text)
-        except ValueError:
-            raise tarfile.ReadError(f"{member.name} is no JSON") from None
-        label = content.get("label") if isinstance(content, dict) else None
-        text = "" if label is None else str(label)
-    text = text.strip()
-    return "" if text == "-1" else str(int(text)) if text.isdecimal() else text
+def _first(what: Sequence[str]) -> str:
+    return what[0] + (f" and {len(what) - 1} more" if len(what) > 1 else "")
 
 
 def _classes(said: Iterable[str]) -> tuple[str, ...]:

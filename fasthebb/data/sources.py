@@ -55,6 +55,14 @@ def check_classes(spec: str, source: Listing | Arrays) -> None:
         )
 
 
+def single_class(spec: str, classes: Sequence[str]) -> str:
+    """One line about a data set of a single class, which no classifier can be trained or tested on; "" for others."""
+    if len(classes) != 1:
+        return ""
+    level = "PATH may be one level too high, or " if spec.startswith("folder:") else ""
+    return f"{spec} has a single class, {classes[0]!r}, and a classifier needs two: {level}a class is missing"
+
+
 def find_unlabelled(spec: str, *, data_dir: AnyPath | None, download: bool, console: Console) -> Listing | Arrays:
     """The training images of a data set as unlabelled ones, its only part; of a folder see `list_unlabelled`.
 

@@ -15,6 +15,7 @@ from fasthebb.console import Console
 from fasthebb.data import Dataset, Loader, channel_statistics, few_labels, load
 from fasthebb.data.cache import cache_folder
 from fasthebb.data.labels import holdout
+from fasthebb.data.sources import single_class
 from fasthebb.data.whitening import Whitening, fit_whitening
 from fasthebb.jobs.net import Net
 from fasthebb.jobs.options import DataOptions, ImageOptions, LoadOptions, RunDataOptions
@@ -48,7 +49,7 @@ def load_data(
 def load_as_given(options: ImageOptions, console: Console, *, labelled: bool = True) -> Dataset:
     """The data set of a command that says itself of what kind its images are."""
     kind = {name: getattr(options, name) for name in ("image_size", "channels", "resize")}
-    return load_data(options, console, **kind, labelled=labelled)
+    return _several(load_data(options, console, **kind, labelled=labelled), labelled=labelled)
 
 
 def load_for(net: Net, options: RunDataOptions, console: Console, *, labelled: bool = True) -> Dataset:
@@ -56,11 +57,19 @@ def load_for(net: Net, options: RunDataOptions, console: Console, *, labelled: b
     dataset = load_data(
         options, console, image_size=net.image_size, channels=len(net.mean), resize=net.resize, labelled=labelled
     )
+    _several(dataset, labelled=labelled)
     if source_of(options) == net.source and changed(options.run, dataset, stream=options.stream):
         console.warn(
             f"The images of {dataset.name} are not those that {options.run} saw: what it learned from may be among the "
             "test images now; restore them, or train again"
         )
+    return dataset
+
+
+def _several(dataset: Dataset, *, labelled: bool) -> Dataset:
+    """A data set, with two classes or more if labels are wanted; ValueError for a single one."""
+    if labelled and (single := single_class(dataset.name, dataset.classes)):
+        raise ValueError(single)
     return dataset
 
 

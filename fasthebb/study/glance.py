@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import time
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from fasthebb.console import Console
-from fasthebb.data.decode import read_item
+from fasthebb.data.decode import opened_image, read_item
 from fasthebb.data.listing import UNLABELLED, Arrays, Item, Listing
-from fasthebb.data.sources import check_classes, default_channels, find_source, find_unlabelled
+from fasthebb.data.sources import check_classes, default_channels, find_source, find_unlabelled, single_class
 from fasthebb.hebbian import attach
 from fasthebb.jobs.layer_rules import attachable
 from fasthebb.jobs.options import DataOptions
@@ -42,13 +41,17 @@ def glance(options: DataOptions, channels: int | None, console: Console) -> Glan
     """What the images are that a command's options name, from the headers of some of the files.
 
     Raises:
-        ValueError: there are none, or they cannot be read.
+        ValueError: there are none, they cannot be read, or they are all of one class.
     """
-    found = find_source(
-        options.data, data_dir=options.data_dir, labels_file=options.labels_file, download=options.download,
-        console=console,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is odd the study warns, which finds it again
+        found = find_source(
+            options.data, data_dir=options.data_dir, labels_file=options.labels_file, download=options.download,
+            console=console,
+        )  # fmt: skip
     check_classes(options.data, found)
+    if single := single_class(options.data, found.classes):
+        raise ValueError(single)
     labels = _labels(found)
     images = len(labels)
     if options.unlabeled is not None:
@@ -98,7 +101,7 @@ def _side(spec: str, found: Listing | Arrays) -> int:
 
 def _shorter(item: Item) -> int | None:
     try:
-        with Image.open(io.BytesIO(read_item(item))) as opened:
+        with opened_image(read_item(item)) as opened:
             return min(opened.size)
     except Exception:  # pillow's readers raise anything on a malformed file; loading counts these
         return None

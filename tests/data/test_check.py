@@ -104,7 +104,10 @@ def test_names_that_are_no_text_and_a_part_without_readable_images(tmp_path: Pat
     folder.mkdir(parents=True)
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(b"")
     report = check(f"folder:{tmp_path}")
-    (line,) = report.warnings()
+    lost, single, line = report.warnings()
+    assert lost.startswith("no image of class 'a' of test can be read")
+    assert single.endswith("has a single class, 'a', and a classifier needs two: PATH may be one level too high, or a "
+                           "class is missing")  # fmt: skip
     assert line == r"1 of 1 images of test cannot be read, first test/a/\udcff.png (no image of a known kind)"
     assert line.encode()
     assert report.parts[1].widths == ()

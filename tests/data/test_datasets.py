@@ -13,6 +13,7 @@ from PIL import Image
 
 from fasthebb.console import Console
 from fasthebb.data import load, named
+from fasthebb.data.check import check
 from fasthebb.data.listing import Arrays, Listing
 from fasthebb.data.named import NAMES
 
@@ -104,6 +105,18 @@ def test_a_part_without_a_readable_image(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         with pytest.raises(ValueError, match="no image of the test part can be read"):
             load(f"folder:{tmp_path}", max_bad=0.5)
+
+
+def test_a_class_without_a_readable_image_is_named(tmp_path: Path) -> None:
+    fill(tmp_path / "train", "abc", 4)
+    fill(tmp_path / "test", "abc", 4, first=10)
+    for file in (tmp_path / "train" / "b").iterdir():
+        file.write_bytes(b"")
+    lost = "no image of class 'b' of train can be read: mend or replace its files, or leave the class out"
+    with pytest.warns(UserWarning, match="4 of 24 image files|no image of class") as warned:
+        load(f"folder:{tmp_path}", max_bad=0.5)
+    assert [str(warning.message) for warning in warned][1:] == [f"folder:{tmp_path}: {lost}"]
+    assert [line for line in check(f"folder:{tmp_path}").warnings() if "class" in line] == [lost]
 
 
 def test_progress_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

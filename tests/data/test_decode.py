@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from painted import paint
+from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 from tiny import QUIET
 
 from fasthebb.data import decode_image
+from fasthebb.data.check import check
 from fasthebb.data.decode import RESIZES, decode_each, in_threads, read_item
 from fasthebb.data.decoded import decode_items
 from fasthebb.data.listing import Item
+from fasthebb.study.glance import _shorter
 
 ORANGE = (200, 100, 50)
 
@@ -58,6 +61,7 @@ def test_every_kind_of_image(tmp_path: Path) -> None:
         "grey16.png": save(tmp_path / "grey16.png", Image.fromarray(wide)),
         "grey16.tiff": save(tmp_path / "grey16.tiff", Image.fromarray(wide)),
         "grey32.tiff": save(tmp_path / "grey32.tiff", Image.fromarray(wide.astype(np.int32))),
+        "grey32 of 8.tiff": save(tmp_path / "grey32 of 8.tiff", Image.fromarray(np.asarray(grey).astype(np.int32))),
         "float.tif": save(tmp_path / "float.tif", Image.fromarray(np.asarray(grey).astype(np.float32) / 255)),
         "float255.tif": save(tmp_path / "float255.tif", Image.fromarray(np.asarray(grey).astype(np.float32))),
         "la.png": save(tmp_path / "la.png", grey.convert("LA")),
@@ -162,6 +166,21 @@ def test_a_truncated_file_is_unreadable(kind: str) -> None:
     data = encoded(noise, kind)
     with pytest.raises((OSError, SyntaxError)):
         decode_image(data[: len(data) // 2], 8, 3)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "ICO", "TGA", "PCX", "JPEG2000"])
+def test_no_other_format_is_opened(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow has Ghostscript read an EPS: a program that a picture of a data set must not start."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **more: pytest.fail("Ghostscript was started"))
+    file = tmp_path / "a" / "disguised.jpg"
+    file.parent.mkdir()
+    save(file, Image.new("RGB", (16, 16), ORANGE), format=kind)
+    with pytest.raises(UnidentifiedImageError):
+        decode_image(file, 8, 3)
+    paint(tmp_path / "a" / "good.png")
+    (train,) = (part for part in check(f"folder:{tmp_path}").parts if part.unreadable)
+    assert train.unreadable == ("a/disguised.jpg (no image of a known kind)",)
+    assert _shorter(Item("disguised.jpg", 0, str(file))) is None
 
 
 def test_unreadable_items_say_why_in_one_line(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def test_a_split_column_makes_the_parts(root: Path) -> None:
     found = listed(
         root,
         "split,note,label, path\n"
-        'train,"x, y",dog,a/0.png\ntrain,,cat,./a/1.png\nval,,cat,a/2.png\ntest,,dog,b/0.png\ntest,,cat,b/1.png\n',
+        'train,"x, y\n""z""",dog,a/0.png\ntrain,,cat,./a/1.png,,\nval,,cat,a/2.png\n'
+        "test,,dog,b/0.png\ntest,,cat,b/1.png\n",
     )
     assert found.classes == ("cat", "dog")
     rest = dict.fromkeys(["a/3.png", "a/4.png", "b/2.png", "b/3.png", "b/4.png"])
@@ -102,7 +103,16 @@ def test_loading_with_a_labels_file(root: Path) -> None:
         ("path,label,split\na/0.png,x,train\na/1.png,y,test\n", "test has images of y, train has none"),
         ("path,label,split\na/0.png,x,train\na/1.png,y,val\n", "val has images of y, train has none"),
         ("path,label\na/0.png,Käse\n".encode("latin-1"), "is not UTF-8"),
-        (b"path,label\na/0.png," + b"x" * 200_000, "is no CSV file (field larger than field limit"),
+        ('path,label\na/0.png,"x\na/1.png,y\n', "is no CSV file after line 1 (unexpected end of data): save it"),
+        ('path,label\na/0.png,"x\na/1.png,"y\na/2.png,z\n', "is no CSV file after line 1 (',' expected after '\"')"),
+        ('path,label\na/0.png,"x\na/1.png,y"\n', "line 3: a label of 2 lines, beginning with 'x': a quote may be"),
+        ('path,label\n"a/0.png,x\na/1.png",y\n', "line 3: a path of 2 lines, beginning with 'a/0.png,x': a quote"),
+        ("path,label\na/0.png,x,y\n", "line 2 has 3 fields for 2 columns: quote what has a comma in it"),
+        ("path,label,label\na/0.png,x,y\n", "has the column 'label' more than once: keep one"),
+        ("path;label\na/0.png;x\n", "its first line must name path and label, separated by commas, not by ';'"),
+        ("path\tlabel\na/0.png\tx\n", "its first line must name path and label, separated by commas, not by tabs"),
+        ("Path,Label\na/0.png,x\n", "['Path', 'Label']: its first line must name path and label, in lower case"),
+        (b"path,label\na/0.png," + b"x" * 200_000, "is no CSV file after line 1 (field larger than field limit"),
     ],
 )
 def test_what_a_labels_file_may_not_say(root: Path, text: str | bytes, message: str) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fasthebb.data import load
 from fasthebb.data.decoded import stream_items
+from fasthebb.data.shard_members import LARGEST
 from fasthebb.data.shards import find_shards
 from fasthebb.data.stream import missing
 
@@ -79,6 +80,55 @@ def test_numbers_are_classes_and_minus_one_is_none(tmp_path: Path) -> None:
     assert [(item.name, item.label) for item in found.parts["test"]] == [("test.tar/0.png", 3)]
 
 
+@pytest.mark.parametrize(
+    ("members", "classes", "label"),
+    [
+        ({"a.cls": b"7", "a.index": b"1"}, 8, 7),
+        ({"a.index": b"1"}, 0, -1),
+        ({"a.index": b"5", "a.json": b'{"label": 2}'}, 3, 2),
+        ({"a.json": b'{"label": 3.0}'}, 4, 3),
+        ({"a.json": b'{"label": -100}'}, 0, -1),
+        ({"a.json": b'{"label": 1, "boxes": "' + b"x" * (2 << 20) + b'"}'}, 2, 1),
+        ({"a.cls": b"-2"}, 0, -1),
+        ({"a.cls": b"007"}, 8, 7),
+    ],
+)
+def test_what_is_said_of_a_class(members: dict[str, bytes], classes: int, label: int, tmp_path: Path) -> None:
+    pack(tmp_path / "train.tar", {"a.png": png(0), **members})
+    pack(tmp_path / "test.tar", {"a.png": png(1)})
+    found = find_shards("shards:x", tmp_path / "*.tar")
+    assert (len(found.classes), found.parts["train"][0].label) == (classes, label)
+
+
+def test_parts_may_be_told_by_folders(tmp_path: Path) -> None:
+    for number, folder in enumerate(("train", "val")):
+        (tmp_path / "wd" / folder).mkdir(parents=True)
+        pack(tmp_path / "wd" / folder / "00000.tar", {"0.png": png(number), "0.cls": b"0"})
+    found = find_shards("shards:x", tmp_path / "wd" / "{train,val}" / "*.tar")
+    assert {part: [item.name for item in items] for part, items in found.parts.items()} == {
+        "train": ["train/00000.tar/0.png"],
+        "test": ["val/00000.tar/0.png"],
+    }
+    pack(tmp_path / "wd" / "val" / "00001.tar", {"0.png": png(0), "0.cls": b"0"})
+    alone = find_shards("shards:x", tmp_path / "wd" / "val" / "*.tar")
+    assert sorted(item.name for part in alone.parts.values() for item in part) == ["00000.tar/0.png", "00001.tar/0.png"]
+
+
+def test_odd_members_cost_their_own_image(tmp_path: Path) -> None:
+    members = {"a.png": png(0), "a.cls": b"\xff", "b.jpg": png(1), "b.png": png(2), "b.cls": b"0", "c.png": png(3)}
+    pack(tmp_path / "train.tar", members)
+    pack(tmp_path / "test.tar", {"a.png": png(4), "a.cls": b"0"})
+    with pytest.warns(UserWarning, match=r"^shards:x: ") as warned:
+        found = find_shards("shards:x", tmp_path / "*.tar")
+    assert [(item.name, item.label) for item in found.parts["train"]] == [
+        ("train.tar/a.png", -1), ("train.tar/b.jpg", 0), ("train.tar/c.png", -1),
+    ]  # fmt: skip
+    assert [str(warning.message) for warning in warned] == [
+        "shards:x: several images have one key, train.tar/b, of which b.jpg is read: give each a key",
+        f"shards:x: not UTF-8, so that its image has no label: {tmp_path}/train.tar/a.cls",
+    ]
+
+
 def test_a_file_cut_short_costs_its_own_images(tmp_path: Path) -> None:
     for folder in "ab":
         (tmp_path / folder).mkdir()
@@ -112,7 +162,9 @@ def test_class_names_and_a_part_to_test_on(tmp_path: Path) -> None:
         ({"a.txt": b"words"}, "has no training image"),
         ({"a.png": png(1), "a.json": b"no JSON"}, "a.json is no JSON"),
         ({"a.png": png(1), "a.cls": b"123456789"}, "shards name class 123456789"),
-        ({"a.png": png(1), "a.cls": b"\xff"}, "cannot be read"),
+        ({"a.png": png(1), "a.json": b'{"label": [1, 2]}'}, r"a.json has the label \[1, 2\], which is not one class"),
+        ({"a.png": png(1), "a.json": b'{"label": 1.5}'}, r"a.json has the label 1.5, which is not one class"),
+        ({"a.png": png(1), "a.json": b" " * (LARGEST + 1)}, "a.json has 67108865 bytes, more than a label's 64 MiB"),
     ],
 )
 def test_what_is_not_understood(members: dict[str, bytes], said: str, tmp_path: Path) -> None:

@@ -87,6 +87,28 @@ def test_what_needs_classes_says_so(
     assert "holds 36 images and no class, which is enough for pretrain and embed alone: put images into one" in said
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "--run", "{run}", "--knn"],
+        ["finetune", "--run", "{run}", "--labels", "3"],
+        ["study", "--out", "{new}"],
+        ["study", "--out", "{new}", "--minutes", "1"],
+    ],
+)
+def test_a_single_class_is_enough_for_what_reads_no_label(
+    words: list[str], places: dict[str, str], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "high").mkdir()
+    (tmp_path / "high" / "photos").symlink_to(places["classes"].removeprefix("folder:"))
+    high = f"folder:{tmp_path / 'high'}"
+    filled = [word.format(run=run, new=tmp_path / "new") for word in words]
+    said = fails(capsys, 1, *filled, "--data", high)
+    assert f"{high} has a single class, 'photos', and a classifier needs two: PATH may be one level too high" in said
+    assert main(["embed", "--run", str(run), "--data", high, "--out", str(tmp_path / "x.npz"), "--quiet"]) == 0
+    assert main(["pretrain", *QUICK, "--data", high, "--out", str(tmp_path / "run")]) == 0
+
+
 def test_from_python(places: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="holds 36 images and no class"):
         load(places["flat"])

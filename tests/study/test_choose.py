@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,8 +108,11 @@ def test_a_glance(tmp_path: Path) -> None:
     for number in range(5):
         Image.fromarray(np.zeros((14, 20, 3), np.uint8)).save(data / "unlabeled" / f"{number}.png")
     (data / "red" / "broken.png").write_bytes(b"no image")
+    (data / "gone").symlink_to("nowhere")  # the study warns of it, and once is enough
     options = StudyOptions(data=f"folder:{data}")
-    found = glance(options, None, QUIET)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = glance(options, None, QUIET)
     assert found._replace(images=0, labels=0, tests=0) == Glance(0, 0, 0, 3, 12, 3)
     assert (found.images + found.tests, found.labels + found.tests) == (36, 31)
     more = glance(replace(options, unlabeled="digits"), 1, QUIET)
