@@ -25,6 +25,7 @@ from fasthebb.study.growth import GROWING, grown
 from fasthebb.study.kept import PICTURES, keep_pictures, pictures, strips
 from fasthebb.study.options import StudyOptions, differences, title_of
 from fasthebb.study.report import TESTS, write_report
+from fasthebb.study.short import cut_short
 from fasthebb.study.tuning import choices, tuned_budgets
 from fasthebb.study.verdict import headline, shown
 from fasthebb.training.loop import device_of
@@ -65,7 +66,8 @@ def run(options: StudyOptions, console: Console) -> Path:
         records, _ = load(folder.path)
         if not done or not report.exists():
             rebuild(folder.path)
-            console.say(headline(records, shown(summarise(records))))
+            said = headline(records, shown(summarise(records))), cut_short(folder.options, records)
+            console.say(" ".join(said).rstrip())
             folder.log(f"report: {report}")
     show(records, console)
     return report
@@ -158,6 +160,7 @@ def rebuild(folder: Path) -> Path:
         tuning=load_tuning(folder),
         differences=differences(config),
         effects=effects(config, records),
+        short=cut_short(config, records),
         environment={**environment, "model": config["model"], "width": config["width"], "seeds": config["seeds"]},
         commands=[shlex.join(command)],
     )

@@ -219,6 +219,11 @@ def test_a_study_of_a_folder(
     assert (config["methods"], config["model"], config["finetune_steps"]) == (["softhebb", "scratch"], "deephebb", 2)
     assert "24 images of about 12 pixels" in said
     assert "24 images of about 12 pixels" in (out / "train.log").read_text()
+    assert main(["report", "--run", str(out), "--publish", str(tmp_path / "page")]) == 0
+    assert "scratch was cut short (2 steps at 24 labels): fewer than 300" in said
+    for page in (out / "report.html", tmp_path / "page.md"):
+        assert "scratch was cut short (2 steps at 24 labels): fewer than 300" in page.read_text()
+    capsys.readouterr()
     monkeypatch.setattr(choosing, "seconds_an_image", lambda *_: 100.0)  # another machine, or a busy one
     assert main([*words, *small, "--resume"]) == 0
     assert "is finished already" in capsys.readouterr().out
