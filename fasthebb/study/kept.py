@@ -157,9 +157,10 @@ def _strips(bench: Bench, net: Net, model: nn.Module, shown: str, records: list[
     spot = spots_of(net, model, bench.options)[depth]
     features, _ = extract(model, spot.module, test_loader, pool=spot.pool)
     near = others[nearest(features[others], features[asking], min(NEAR, len(others))).cpu()]
+    shown_near = test.pixels(near.flatten())
     parts = {
         "queries": test.pixels(asking),
-        "neighbours": test.pixels(near),
+        "neighbours": shown_near.view(*near.shape, *shown_near.shape[1:]),
         "query_labels": test.labels[asking],
         "neighbour_labels": test.labels[near],
     }

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 from cases import error
-from tiny import LAYERS, NET, QUIET, equal, snapshot, timeless
+from tiny import LAYERS, NET, QUIET, equal, snapshot, timeless, write_images
 
 from fasthebb.cli import main
 from fasthebb.data import Loader, load
 from fasthebb.data.whitening import fit_whitening
 from fasthebb.jobs.setup import all_but, set_aside
 from fasthebb.jobs.trained import read_net
-from fasthebb.study import runner
+from fasthebb.study import kept, runner
 from fasthebb.study.bench import Bench
 from fasthebb.training.finetune import accuracy
 from fasthebb.training.stop import Interrupted
@@ -214,6 +214,18 @@ def test_a_signal_inside_a_cell(whole: Path, tmp_path: Path, monkeypatch: pytest
     assert torch.load(cell / "checkpoints" / "last.pt")["progress"]["step"] == 1
     assert study(tmp_path / "out", "--resume") == 0
     assert timeless(rows(tmp_path / "out")) == timeless(rows(whole))
+
+
+def test_a_streamed_study_shows_the_same_neighbours(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "images", each=10)
+    words = ("study", *NET, "--data", f"folder:{data}", "--methods", "hpca", "--budgets", "9", "--seeds", "0")
+    more = ("--max-steps", "1", "--batch-size", "8", "--no-finetune", "--validation", "0", "--quiet")
+    for name in ("held", "streamed"):
+        streams = ("--stream",) * (name == "streamed")
+        assert main([*words, *more, *streams, "--out", str(tmp_path / name)]) == 0
+    held, streamed = (kept.strips(tmp_path / name) for name in ("held", "streamed"))
+    assert list(held) == list(streamed)
+    assert all(np.array_equal(a, b) for key in held for a, b in zip(held[key], streamed[key]))
 
 
 def test_no_results_no_report(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
