@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from cases import error
-from tiny import LAYERS, NET, QUIET, equal, snapshot, timeless, write_images
+from tiny import LAYERS, NET, QUIET, equal, snapshot, timeless
 
 from fasthebb.cli import main
 from fasthebb.data import Loader, load
@@ -109,6 +109,16 @@ def test_units_are_kept(whole: Path) -> None:
         assert 0 < likeness < 1
     page = (whole / "report.html").read_text()
     assert all(f'aria-label="Units of {rule}"' in page for rule in ("HPCA", "SWTA"))
+
+
+def test_the_confusion_of_the_best_read_out_is_kept(whole: Path) -> None:
+    probes = {r["method"]: r["top1"] for r in rows(whole) if (r["labels"], r["seed"], r["depth"]) == (72, 0, None)}
+    name = max(("HPCA probe", "SWTA probe"), key=lambda method: float(str(probes[method])))
+    counts = kept.pictures(whole, "confusion")
+    assert next(iter(counts)) == f"{name}, 72 labels"
+    right = counts[f"{name}, 72 labels"]
+    assert (right.sum(), 100 * right.trace() / right.sum()) == (360, pytest.approx(probes[name]))
+    assert f'aria-label="{name}, 72 labels"' in (whole / "report.html").read_text()
 
 
 def test_a_cell_is_a_net_of_its_own(whole: Path) -> None:
@@ -214,18 +224,6 @@ def test_a_signal_inside_a_cell(whole: Path, tmp_path: Path, monkeypatch: pytest
     assert torch.load(cell / "checkpoints" / "last.pt")["progress"]["step"] == 1
     assert study(tmp_path / "out", "--resume") == 0
     assert timeless(rows(tmp_path / "out")) == timeless(rows(whole))
-
-
-def test_a_streamed_study_shows_the_same_neighbours(tmp_path: Path) -> None:
-    data = write_images(tmp_path / "images", each=10)
-    words = ("study", *NET, "--data", f"folder:{data}", "--methods", "hpca", "--budgets", "9", "--seeds", "0")
-    more = ("--max-steps", "1", "--batch-size", "8", "--no-finetune", "--validation", "0", "--quiet")
-    for name in ("held", "streamed"):
-        streams = ("--stream",) * (name == "streamed")
-        assert main([*words, *more, *streams, "--out", str(tmp_path / name)]) == 0
-    held, streamed = (kept.strips(tmp_path / name) for name in ("held", "streamed"))
-    assert list(held) == list(streamed)
-    assert all(np.array_equal(a, b) for key in held for a, b in zip(held[key], streamed[key]))
 
 
 def test_no_results_no_report(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
