@@ -23,6 +23,10 @@ from fasthebb.study.verdict import headline, retrieves, shown
 
 T = TypeVar("T")
 TESTS = "test_images"  # in a study's environment, how many there are
+NAMES = {  # of what a study's environment holds
+    "cpu": "processor", "memory_gib": "memory", "gpu": "GPU", "torch": "PyTorch", "python": "Python", "os": "system",
+    "commit": "commit of fasthebb", "test_images": "test images",
+}  # fmt: skip
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -145,7 +149,13 @@ def _plural(number: int, thing: str) -> str:
 
 
 def _facts(environment: Mapping[str, Any]) -> list[list[str]]:
-    return [
-        [escape(key), escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))]
-        for key, value in environment.items()
-    ]
+    known = {key: value for key, value in environment.items() if value is not None}
+    return [[escape(NAMES.get(key, key)), escape(_fact(key, value))] for key, value in known.items()]
+
+
+def _fact(key: str, value: Any) -> str:
+    if key == "memory_gib":
+        return f"{value} GiB"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
