@@ -24,6 +24,7 @@ from fasthebb.study.ensembles import ensembles
 from fasthebb.study.growth import GROWING, grown
 from fasthebb.study.kept import PICTURES, keep_pictures, pictures, strips
 from fasthebb.study.options import StudyOptions, differences, title_of
+from fasthebb.study.reasons import minutes_of
 from fasthebb.study.report import TESTS, write_report
 from fasthebb.study.short import cut_short
 from fasthebb.study.tuning import choices, tuned_budgets
@@ -48,10 +49,10 @@ def run(options: StudyOptions, console: Console) -> Path:
         raise ValueError(f"--minutes {options.minutes} plans for one process: start it without torchrun")
     device = device_of(options.device, shared=True)
     options, reasons = decided(options, console)
-    defaults = plain(StudyOptions())
+    defaults, minutes = plain(StudyOptions()), minutes_of(options.out)
     with RunFolder(
         options.out, plain(options), defaults=defaults, grown=grown, resume=options.resume, console=console,
-        leads=rank == 0,
+        leads=rank == 0, begun_by=f"--minutes {minutes}" if minutes else "",
     ) as folder:  # fmt: skip
         for reason in reasons:
             folder.log(reason)

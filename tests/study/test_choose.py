@@ -228,6 +228,9 @@ def test_a_study_of_a_folder(
     assert main([*words, *small, "--resume"]) == 0
     assert "is finished already" in capsys.readouterr().out
     assert "holds a run already; add --resume" in fails(capsys, 1, *words)
+    alone = fails(capsys, 1, "study", "--resume", "--out", out)
+    assert f"same options, which --minutes 0.1 chose and --config {out / 'config.yaml'} holds" in alone
+    assert main(["study", "--resume", "--out", str(out), "--config", str(out / "config.yaml")]) == 0
 
 
 def test_not_for_methods_that_it_does_not_know(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
