@@ -61,7 +61,7 @@ def parse(program: str, kind: type[T], given: Sequence[str], defaults: T | None 
         parsed = parser.parse_args([f"--config={json.dumps(config, default=str)}", *words])
         values = parser.instantiate(parsed)
         options = kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]
-        remember(options, words)
+        remember(options, words, config)
         check_effect(options)
     except (ArgumentError, ValueError) as error:
         raise Usage(one_line(error, parser)) from None

@@ -6,19 +6,23 @@ from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-_NAMES = "_typed"
+_NAMES, _WRITTEN = "_typed", "_written"
 
 
-def remember(options: Any, words: Iterable[str]) -> None:
-    """Keep with options which of them the words of a command line name, as --name, --name=value or --name.part."""
+def remember(options: Any, words: Iterable[str], written: Iterable[str] = ()) -> None:
+    """Keep with options which of them the words of a command line name, as --name, --name=value or --name.part.
+
+    written: names of those that a configuration file gives; nobody minds where such a one is of no effect.
+    """
     names = {word[2:].partition("=")[0].partition(".")[0] for word in words if word.startswith("--")}
     object.__setattr__(options, _NAMES, frozenset(names))
+    object.__setattr__(options, _WRITTEN, frozenset(written))
 
 
 def typed(options: Any) -> frozenset[str]:
-    """Names of the options that a command line gave, and of those that differ from their defaults."""
+    """Names of the options that a command line or its files gave, and of those that differ from their defaults."""
     differ = {f.name for f in fields(options) if getattr(options, f.name) != _default(f)}
-    return frozenset(differ | getattr(options, _NAMES, frozenset()))
+    return frozenset(differ.union(*(getattr(options, kept, ()) for kept in (_NAMES, _WRITTEN))))
 
 
 def check_effect(options: Any) -> None:

@@ -7,7 +7,10 @@
 | usage/METHOD/LAYER | each unit's share of the images [C] |
 | units/METHOD/LAYER | a `LayerUnits`, and the likeness to the net from scratch [7] |
 | confusion/METHOD | test images by class and prediction [classes, classes] |
-| strips/METHOD/PART | images that ask, their neighbours, and the labels of both |
+| strips/METHOD, DEPTH/PART | images that ask, their neighbours, and the labels of both |
+
+Strips are of the depth that kNN chose. Records do not name it: it is the first one whose accuracy is that of the
+choice, and is called "as good as kNN's choice" where others have the same.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fasthebb.diagnostics import cka
@@ -36,6 +40,8 @@ from fasthebb.matching import match
 from fasthebb.models import trainable_layers
 from fasthebb.study.bench import Bench
 from fasthebb.study.cells import net_of
+from fasthebb.study.ensembles import FILE as SCORES
+from fasthebb.study.ensembles import probe_of
 from fasthebb.study.exhibits import Strip
 from fasthebb.study.prepared import cells_of
 
@@ -48,7 +54,7 @@ Arrays = dict[str, NDArray[Any]]
 
 def keep_pictures(benches: Sequence[Bench], records: list[Record]) -> None:
     """Write pictures.npz, of the nets of every method of one seed."""
-    kept: Arrays = {"classes": np.array(benches[0].dataset.classes)}
+    kept: Arrays = {"classes": np.array(benches[0].dataset.classes), **_best_read_out(benches, records)}
     for bench in benches:
         base, shown = bench.method.base, bench.method.title
         if base == "random" or not bench.budgets:
@@ -140,6 +146,26 @@ def _images(bench: Bench, net: Net) -> Tensor:
     return x
 
 
+def _best_read_out(benches: Sequence[Bench], records: list[Record]) -> Arrays:
+    # The confusion of the rules' best probe on the most labels, by the scores that its cell kept. A report shows no
+    # pictures of variants: they count where there is nothing else.
+    found: dict[bool, list[tuple[int, float, str, Bench]]] = {False: [], True: []}
+    for bench in benches:
+        if bench.method.base not in bench.options.rules or not bench.budgets:
+            continue
+        wanted = f"{bench.method.title} {probe_of(bench.options)}", max(bench.budgets), None
+        top1 = next((r.top1 for r in records if (r.method, r.labels, r.depth) == wanted), None)
+        if top1 is not None:
+            found[bench.method.name != bench.method.base].append((wanted[1], top1, wanted[0], bench))
+    best = max(found[False] or found[True], key=lambda one: one[:2], default=None)
+    if best is None:
+        return {}
+    labels, _, name, bench = best
+    scores = load_file(bench.cell(f"frozen-{bench.method.name}") / SCORES)[str(labels)]
+    counts = confusion_matrix(scores.argmax(1), bench.dataset.test.labels, len(bench.dataset.classes))
+    return {f"confusion/{name}, {count(labels)} labels": counts.numpy()}
+
+
 def _confusion(bench: Bench, net: Net, model: nn.Module, shown: str) -> Arrays:
     scores, labels = predictions(model, net.loader(bench.dataset.test, 256, bench.device, shuffle=False))
     counts = confusion_matrix(scores.argmax(1), labels, len(net.classes))
@@ -153,23 +179,27 @@ def _strips(bench: Bench, net: Net, model: nn.Module, shown: str, records: list[
     labels = test.labels[queries]
     asking = torch.stack([queries[labels == label][0] for label in sorted(set(labels.tolist()))[:ASKING]])
     test_loader = net.loader(test, 256, bench.device, shuffle=False)
-    depth = _depth(records, f"{shown} kNN", bench.seed)
+    depth, words = _depth(records, f"{shown} kNN", bench.seed)
     spot = spots_of(net, model, bench.options)[depth]
     features, _ = extract(model, spot.module, test_loader, pool=spot.pool)
     near = others[nearest(features[others], features[asking], min(NEAR, len(others))).cpu()]
+    shown_near = test.pixels(near.flatten())
     parts = {
         "queries": test.pixels(asking),
-        "neighbours": test.pixels(near),
+        "neighbours": shown_near.view(*near.shape, *shown_near.shape[1:]),
         "query_labels": test.labels[asking],
         "neighbour_labels": test.labels[near],
     }
-    return {f"strips/{shown}, depth {depth}/{part}": values.cpu().numpy() for part, values in parts.items()}
+    return {f"strips/{shown}, {words}/{part}": values.cpu().numpy() for part, values in parts.items()}
 
 
-def _depth(records: list[Record], method: str, seed: int) -> int:
-    # The depth that the labels of the largest budget chose.
+def _depth(records: list[Record], method: str, seed: int) -> tuple[int, str]:
+    # The depth that the labels of the largest budget chose, by its accuracy, and in words.
     own = [r for r in records if r.method == method and r.seed == seed]
     most = max(r.labels for r in own)
     own = [r for r in own if r.labels == most]
     chosen = next(r for r in own if r.depth is None)
-    return next(r.depth for r in own if r.depth is not None and r.top1 == chosen.top1)
+    depths = [r.depth for r in own if r.depth is not None]
+    same = sorted(r.depth for r in own if r.depth is not None and r.top1 == chosen.top1)
+    how = "chosen by kNN" if len(same) == 1 else "as good as kNN's choice"
+    return same[0], f"depth {same[0]}" + (f" ({how})" if len(depths) > 1 else "")

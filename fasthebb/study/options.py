@@ -17,9 +17,10 @@ from fasthebb.jobs.options import Augment, ImageOptions
 from fasthebb.jobs.readouts import ReadOutOptions
 from fasthebb.models.blocks import one_of
 from fasthebb.rules import HPCA, HardWTA, Oja, Rule, SoftWTA, Subspace
+from fasthebb.study.checks import SOFTHEBB, check_budgets, check_method, check_rates
 from fasthebb.study.expected import Expected
 from fasthebb.study.onward import OnwardOptions
-from fasthebb.study.variants import IS, TITLE, Method, check_budgets, check_ensembles, check_own, check_tuning, in_words
+from fasthebb.study.variants import IS, TITLE, Method, check_ensembles, check_own, check_tuning, in_words
 from fasthebb.training.patches import KMeansPatches, PatchFilters, PCAPatches
 from fasthebb.training.precision import Precision
 
@@ -187,11 +188,12 @@ class StudyOptions(ReadOutOptions, OnwardOptions, ImageOptions):
                 raise ValueError(f"--{name} is empty: name at least one")
             if len(set(given)) < len(given):
                 raise ValueError(f"--{name} {', '.join(map(str, given))}: each may stand there once")
-        known = [*self.rules, *BASELINES]
+        planned = () if self.minutes is None else (SOFTHEBB, *standard_rules())  # which --minutes goes through
+        known = list(dict.fromkeys([*self.rules, *BASELINES, *planned]))
         object.__setattr__(self, "own", check_own(type(self), self.own, known))
         object.__setattr__(self, "tuning", check_tuning(type(self), self.tuning))
         for method in self.methods:
-            one_of("method", method, [*known, *(name for name in self.own if name not in known)])
+            check_method(method, [*known, *(name for name in self.own if name not in known)])
         for method in self.whiten:
             one_of("method to whiten", method, self.methods)
         methods = {name: self.method(name) for name in self.methods}
@@ -199,10 +201,7 @@ class StudyOptions(ReadOutOptions, OnwardOptions, ImageOptions):
         check_ensembles(self.ensembles, methods)
         for text in self.tune_at:
             parse_budget(text)
-        for name, rate in self.rates.items():
-            one_of("rate of method", name, [*self.rules, "vae", "simclr", *self.own])
-            if not 0 < rate < float("inf"):
-                raise ValueError(f"--rates {name}={rate}: a learning rate must be above 0")
+        check_rates(self.rates, [*self.rules, *planned, "vae", "simclr", *self.own])
 
     def method(self, name: str) -> Method:
         """A method by its name, with what is its own.

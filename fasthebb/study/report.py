@@ -23,6 +23,10 @@ from fasthebb.study.verdict import headline, retrieves, shown
 
 T = TypeVar("T")
 TESTS = "test_images"  # in a study's environment, how many there are
+NAMES = {  # of what a study's environment holds
+    "cpu": "processor", "memory_gib": "memory", "gpu": "GPU", "torch": "PyTorch", "python": "Python", "os": "system",
+    "commit": "commit of fasthebb", "test_images": "test images",
+}  # fmt: skip
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -43,6 +47,7 @@ def write_report(
     tuning: Sequence[Mapping[str, Any]] = (),
     differences: Sequence[tuple[str, str]] = (),
     effects: Mapping[str, Sequence[Effect]] = NOTHING,
+    short: str = "",
 ) -> Path:
     """Write `report.html`, complete in itself, into the folder and return its path.
 
@@ -51,8 +56,8 @@ def write_report(
     on; `commands`: shell lines that repeat it; `confusion`: by method, counts of test images [C, C], rows true;
     `classes`: their names; `strips`: by method, images and those nearest to them; `units`: by
     "run/layer", a `LayerUnits` and a CKA [7]; `tuning`: how settings were chosen, as results.json has it;
-    `differences`: methods and what is their own; `effects`: of options, as of `fasthebb.study.effects`. Any of them may
-    be empty.
+    `differences`: methods and what is their own; `effects`: of options, as of `fasthebb.study.effects`; `short`: what
+    is to be said beside every comparison with training from scratch. Any of them may be empty.
     Without matplotlib the page has every table and says how to get the figures. Raises `ValueError` if the records are
     of several data sets, or a confusion matrix fits no classes.
     """
@@ -71,7 +76,7 @@ def write_report(
     reference, gaps = sections.against_reference(records, rows)
     parts = {
         "Accuracy by number of labels": sections.accuracy(records, rows, families, drawn=drawn),
-        reference: gaps,
+        reference: blocks(gaps, note(short)) if gaps and short else gaps,
         "What each option does": sections.options(effects, drawn=drawn),
         "Depth by depth": sections.depths(rows, families, drawn=drawn),
         "Cost": sections.cost(rows, families, drawn=drawn),
@@ -90,7 +95,7 @@ def write_report(
     kept = {heading: part for heading, part in parts.items() if part}
     header = blocks(
         f"<header>\n<h1>{escape(title)}</h1>",
-        f'<p class="lead">{prose(headline(records, shown(rows)))}</p>',
+        f'<p class="lead">{prose(f"{headline(records, shown(rows))} {short}".rstrip())}</p>',
         note(_scope(rows, datasets[0], environment.get(TESTS))) if rows else "",
         note(missing) if missing else "",
         contents(list(kept)),
@@ -144,7 +149,13 @@ def _plural(number: int, thing: str) -> str:
 
 
 def _facts(environment: Mapping[str, Any]) -> list[list[str]]:
-    return [
-        [escape(key), escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))]
-        for key, value in environment.items()
-    ]
+    known = {key: value for key, value in environment.items() if value is not None}
+    return [[escape(NAMES.get(key, key)), escape(_fact(key, value))] for key, value in known.items()]
+
+
+def _fact(key: str, value: Any) -> str:
+    if key == "memory_gib":
+        return f"{value} GiB"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

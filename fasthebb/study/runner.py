@@ -24,7 +24,9 @@ from fasthebb.study.ensembles import ensembles
 from fasthebb.study.growth import GROWING, grown
 from fasthebb.study.kept import PICTURES, keep_pictures, pictures, strips
 from fasthebb.study.options import StudyOptions, differences, title_of
+from fasthebb.study.reasons import minutes_of
 from fasthebb.study.report import TESTS, write_report
+from fasthebb.study.short import cut_short
 from fasthebb.study.tuning import choices, tuned_budgets
 from fasthebb.study.verdict import headline, shown
 from fasthebb.training.loop import device_of
@@ -47,10 +49,10 @@ def run(options: StudyOptions, console: Console) -> Path:
         raise ValueError(f"--minutes {options.minutes} plans for one process: start it without torchrun")
     device = device_of(options.device, shared=True)
     options, reasons = decided(options, console)
-    defaults = plain(StudyOptions())
+    defaults, minutes = plain(StudyOptions()), minutes_of(options.out)
     with RunFolder(
         options.out, plain(options), defaults=defaults, grown=grown, resume=options.resume, console=console,
-        leads=rank == 0,
+        leads=rank == 0, begun_by=f"--minutes {minutes}" if minutes else "",
     ) as folder:  # fmt: skip
         for reason in reasons:
             folder.log(reason)
@@ -65,7 +67,8 @@ def run(options: StudyOptions, console: Console) -> Path:
         records, _ = load(folder.path)
         if not done or not report.exists():
             rebuild(folder.path)
-            console.say(headline(records, shown(summarise(records))))
+            said = headline(records, shown(summarise(records))), cut_short(folder.options, records)
+            console.say(" ".join(said).rstrip())
             folder.log(f"report: {report}")
     show(records, console)
     return report
@@ -158,6 +161,7 @@ def rebuild(folder: Path) -> Path:
         tuning=load_tuning(folder),
         differences=differences(config),
         effects=effects(config, records),
+        short=cut_short(config, records),
         environment={**environment, "model": config["model"], "width": config["width"], "seeds": config["seeds"]},
         commands=[shlex.join(command)],
     )

@@ -112,8 +112,10 @@ def options(groups: Mapping[str, Sequence[Effect]], *, drawn: bool) -> str:
 
 
 def depths(rows: Sequence[Summary], families: Sequence[Family], *, drawn: bool) -> str:
-    """What was read out at every depth: figures of the smallest and the largest budget, all numbers folded."""
+    """What was read out at several depths: figures of the smallest and the largest budget, all numbers folded."""
     read = [row for row in rows if row.depth is not None and row.n]
+    if len({row.depth for row in read}) < 2:
+        return ""
     pictures = figures.accuracy_by_depth(read, families) if drawn else {}
     return blocks(
         gallery([figure(svg, f"{count(labels)} labels", kind) for (kind, labels), svg in pictures.items()]),

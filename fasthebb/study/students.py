@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from fasthebb.evaluation import linear_probe, topk_accuracy
 from fasthebb.evaluation.confusion import predictions
@@ -117,9 +118,8 @@ def _student(bench: Bench, net: Net, labels: int, path: Path) -> list[Record]:
     taught = load_file(bench.cell(f"teacher-{bench.method.name}") / FILE)
     known = torch.full((len(bench.dataset.train),), -1)
     known[budget] = bench.dataset.train.labels[budget]
-    temperature = _temperature(bench)
     targets = torch.zeros(len(known), len(net.classes))
-    targets[taught["images"]] = soft_targets(taught[str(labels)], temperature, known[taught["images"]])
+    targets[taught["images"]] = _targets(bench, net, taught[str(labels)], known[taught["images"]])
     net = replace(
         net, labels=str(labels), label_count=labels, label_seed=bench.seed, balanced=options.balanced,
         pretrain_seconds=(net.pretrain_seconds or 0.0) + float(taught["seconds"]),
@@ -147,7 +147,7 @@ def _with_teacher(bench: Bench, labels: int, net: Net, model: nn.Module, title: 
     # The records of a student alone, and of the mean of what it and its teacher say.
     own, truth = _tested(bench, net, model)
     scores = load_file(bench.cell(f"frozen-{bench.method.name}") / SCORES)[str(labels)]
-    both = own.softmax(2).mean(0) + soft_targets(scores, _temperature(bench)).to(own.device)
+    both = own.softmax(2).mean(0) + _targets(bench, net, scores).to(own.device)
     return [
         record(
             net, name, labels, labelled(bench.dataset), bench.seed, None,
@@ -157,9 +157,12 @@ def _with_teacher(bench: Bench, labels: int, net: Net, model: nn.Module, title: 
     ]  # fmt: skip
 
 
-def _temperature(bench: Bench) -> float:
+def _targets(bench: Bench, net: Net, scores: Tensor, known: Tensor | None = None) -> Tensor:
+    # Shares of all classes [M, classes]; those behind the last one of the budget, of which a probe says nothing, get 0.
     options = bench.options
-    return TEMPERATURES.get("ridge" if options.together else options.probe_method, 1.0)
+    temperature = TEMPERATURES.get("ridge" if options.together else options.probe_method, 1.0)
+    shares = soft_targets(scores, temperature, known)
+    return pad(shares, (0, len(net.classes) - shares.shape[1]))
 
 
 def _tested(bench: Bench, net: Net, model: nn.Module) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from jsonargparse import ArgumentParser
 
-from fasthebb.data.labels import parse_budget
 from fasthebb.jobs.readouts import ReadOutOptions
 from fasthebb.models.blocks import one_of
 
@@ -141,20 +140,6 @@ def check_ensembles(ensembles: Mapping[str, Sequence[str]], methods: Mapping[str
         kinds = {"ridge" if options.together else options.probe_method for options in each}
         if len(kinds) > 1:
             raise ValueError(f"{where}: scores of {' and '.join(sorted(kinds))} probes have no common scale")
-
-
-def check_budgets(options: StudyOptions) -> None:
-    """Check the budgets of a method, and how many seeds measure them.
-
-    Raises:
-        ValueError: a budget is none, or is measured by no seed.
-    """
-    for text in options.budgets:
-        parse_budget(text)
-    for text, seeds in options.budget_seeds.items():
-        one_of("--budget-seeds: budget", text, options.budgets)
-        if seeds < 1:
-            raise ValueError(f"--budget-seeds {text}={seeds}: give 1 or more, or leave the budget out of --budgets")
 
 
 def typed(kind: type[Any], names: Iterable[str], given: Mapping[str, Any], where: str) -> dict[str, Any]:

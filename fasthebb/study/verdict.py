@@ -173,7 +173,7 @@ def _rest(fights: Sequence[Contest]) -> list[str]:
         return [f"At every budget the best Hebbian method is {fights[0].outcome.format(against)}."]
     parts: list[str] = []
     for outcome, labels in outcomes.items():
-        parts.append(f"{outcome.format('it' if parts else against)} at {_listed(labels)}{'' if parts else ' labels'}")
+        parts.append(f"{outcome.format('it' if parts else against)} at {listed(labels)}{'' if parts else ' labels'}")
     return [f"Budget by budget, the best Hebbian method is {'; '.join(parts)}."]
 
 
@@ -192,5 +192,6 @@ def _side(gap: float) -> str:
     return "above" if gap > 0 else "below" if gap < 0 else "level with"
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Words as people list them."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -60,6 +60,7 @@ class RunFolder:
         grown: of the run's options and those of now, the run's with what may be added to it.
         leads: whether this process owns the folder; one that does not waits until the owner has begun. By default the
             first rank does, and no other one waits.
+        begun_by: what on the command line of the run in the folder chose options, if anything did.
 
     Attributes:
         begun: whether there is something worth keeping: a step was done.
@@ -79,8 +80,11 @@ class RunFolder:
         defaults: Mapping[str, Any] = MappingProxyType({}),
         grown: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] | None = None,
         leads: bool | None = None,
+        begun_by: str = "",
     ) -> None:
         self.path, self.console = path, console
+        same_by = f"--config {path / 'config.yaml'} holds"
+        self._same_by = f"{begun_by} chose and {same_by}" if begun_by else same_by
         self.leads = rank() == 0 if leads is None else leads
         self._defaults, self._grown = dict(defaults), grown
         self.options = dict(options)
@@ -196,7 +200,7 @@ class RunFolder:
             key = changed[0]
             raise ValueError(
                 f"{self.path} holds a run with {key}={there[key]!r}, not {self.options[key]!r}; "
-                "name another folder, or give the same options"
+                f"name another folder, or give the same options, which {self._same_by}"
             )
         if not self._resume:
             raise ValueError(f"{self.path} holds a run already; add --resume to go on with it, or name another folder")

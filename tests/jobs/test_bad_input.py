@@ -60,6 +60,14 @@ USAGE = {
     "order": (("pretrain", "--order", "no"), "--order no: give one of joint, layerwise"),
     "recipe": (("study", "--recipe", "digit"), "recipe 'digit' is unknown: did you mean digits?"),
     "method": (("study", "--methods", "hpca,swat"), "method 'swat' is unknown: did you mean 'swta'?"),
+    "rules of softhebb": (
+        ("study", "--methods", "softhebb"),
+        "method 'softhebb' needs its own net and a rule for each",
+    ),
+    "softhebb, nearly": (
+        ("study", "--methods", "softheb"),
+        "method 'softheb' is unknown: did you mean 'softhebb'? It needs",
+    ),
     "methods": (("study", "--methods"), "--methods is empty"),
     "budget": (("study", "--budgets", "1.5"), "label budget '1.5': a fraction lies in (0, 1]"),
     "labels": (("finetune", "--run", "x", "--labels", "few"), "label budget 'few' is not a number: write a count"),

@@ -19,6 +19,7 @@ from fasthebb.study import choose as choosing
 from fasthebb.study.choose import LEARNING, Plan, choose, decided
 from fasthebb.study.glance import Glance, glance, seconds_an_image
 from fasthebb.study.options import StudyOptions
+from fasthebb.study.short import FEW_STEPS
 
 CIFAR = Glance(images=50_000, labels=500, tests=10_000, classes=10, side=32, channels=3)
 SECOND = 0.0075  # two cores
@@ -131,9 +132,81 @@ def test_what_is_given_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (options.model, options.lr, options.mirror) == ("deephebb", 1.0, False)
     assert reasons
     assert decided(options, QUIET) == (options, [])
-    words = ["--minutes", "5", "--seeds", "0", "1", "2", "--model", "sixlayer", "--lr=0.001"]
+    words = ["--minutes", "5", "--seeds", "0", "1", "2", "--model", "deephebb", "--lr=0.001"]
     typed, _ = decided(parse("fasthebb study", StudyOptions, words), QUIET)
-    assert (typed.seeds, typed.model, typed.lr, typed.batch_size) == ([0, 1, 2], "sixlayer", 1e-3, 10), "as typed"
+    assert (typed.seeds, typed.model, typed.lr, typed.batch_size) == ([0, 1, 2], "deephebb", 1e-3, 10), "as typed"
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "reasons"),
+    [
+        ("--width 0.25", {"width": 0.25}, "SoftHebb's net at width 0.25 (as given) sees 50000 images"),
+        ("--image-size 48", {"image_size": 48, "own": 2 / 3}, "image size 48: as given"),
+        ("--seeds 3 4", {"seeds": [3, 4]}, "2 seeds (as given)"),
+        ("--budgets 50 100", {"budgets": ["50", "100"]}, "steps at each budget (50, 100, as given)"),
+        (
+            "--finetune-steps 70",
+            {"finetune_steps": 70},
+            "takes 70 steps (as given) at each budget (0.1, 1.0), fewer than",
+        ),
+        ("--finetune-epochs 3", {"finetune_epochs": 3}, "takes 3 epochs (as given) at each budget"),
+        ("--epochs 1", {"epochs": 1, "max_steps": None}, "sees 50000 images without labels (as given)"),
+        ("--max-steps 9", {"epochs": 1, "max_steps": 9}, "sees 90 images without labels (as given)"),
+        ("--batch-size 20 --epochs 2", {"epochs": 2, "batch_size": 20}, "sees 100000 images without labels (as given)"),
+        ("--pretrain-images 700", {"epochs": 10, "max_steps": None}, "sees 7000 images without labels"),
+        ("--no-mirror", {"mirror": False}, "no mirrored images (as given)"),
+        ("--methods softhebb", {"methods": ["softhebb"]}, "of 30 minutes"),
+        ("--knn --svm", {"knn": True, "svm": True}, "not counted there: knn, svm, as given"),
+        ('--own {"scratch":{"finetune_steps":40}}', {"own": 1.0}, "six-layer net takes 40 steps (as given)"),
+    ],
+)
+def test_the_plan_is_of_what_is_given(
+    words: str, options: dict[str, object], reasons: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "seconds_an_image", lambda *_: SECOND)
+    monkeypatch.setattr(choosing, "glance", lambda *_: CIFAR)
+    found, said = decided(parse("fasthebb study", StudyOptions, ["--minutes", "30", *words.split()]), QUIET)
+    made = vars(found) | {"own": found.own["scratch"]["width"]}
+    assert {name: made[name] for name in options} == options
+    assert reasons in " / ".join(said)
+    assert found.own["scratch"]["model"] == "sixlayer", "what is chosen for it stays"
+
+
+def test_the_estimate_is_of_what_is_given() -> None:
+    """By the costs of pre-training and of a step, for 500 labels and no test image."""
+    bare = CIFAR._replace(tests=0)
+    given = {
+        "width": 0.5,
+        "image_size": 32,
+        "seeds": [0, 1],
+        "budgets": ["10", "20"],
+        "finetune_steps": 600,
+        "epochs": 1,
+    }
+    said = choose(bare, 10, SECOND, given).reasons
+    minutes = 2 * (50_000 * SECOND + 2 * 600 * 28 * SECOND) / 60
+    assert f"about {minutes:.0f} of 10 minutes" in said
+    assert "10 minutes are too few for these images and options: it takes longer" in said
+    assert any("more would bring little" in line for line in choose(MANY[5], 600, SECOND).reasons)
+
+
+def test_what_a_file_says_stays_also_where_it_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "seconds_an_image", lambda *_: SECOND)
+    (tmp_path / "some.yaml").write_text("seeds: [0, 1, 2]\nfinetune_steps: 500\nlr: 0.001\n")
+    words = ["--minutes", "5", "--config", str(tmp_path / "some.yaml")]
+    found, said = decided(parse("fasthebb study", StudyOptions, words), QUIET)
+    assert (found.seeds, found.finetune_steps, found.lr, found.batch_size) == ([0, 1, 2], 500, 1e-3, 10)
+    assert "3 seeds (as given)" in said
+
+
+@pytest.mark.parametrize("minutes", [1, 2, 3, 5, 8, 13, 21, 34, 60])
+@pytest.mark.parametrize("found", MANY)
+def test_three_seeds_need_time_for_scratch_and_what_is_left_is_for_it(found: Glance, minutes: float) -> None:
+    options = choose(found, minutes, SECOND).options
+    assert len(options["seeds"]) == 1 or options["finetune_steps"] >= FEW_STEPS
+    (line,) = [line for line in choose(found, minutes, SECOND).reasons if line.startswith("about")]
+    if 50 < options["finetune_steps"] < 10_000:
+        assert 0.8 * minutes - 1 < int(line.split()[1]) <= minutes
 
 
 def test_a_study_of_a_folder(
@@ -150,10 +223,18 @@ def test_a_study_of_a_folder(
     assert (config["methods"], config["model"], config["finetune_steps"]) == (["softhebb", "scratch"], "deephebb", 2)
     assert "24 images of about 12 pixels" in said
     assert "24 images of about 12 pixels" in (out / "train.log").read_text()
+    assert main(["report", "--run", str(out), "--publish", str(tmp_path / "page")]) == 0
+    assert "scratch was cut short (2 steps at 24 labels): fewer than 300" in said
+    for page in (out / "report.html", tmp_path / "page.md"):
+        assert "scratch was cut short (2 steps at 24 labels): fewer than 300" in page.read_text()
+    capsys.readouterr()
     monkeypatch.setattr(choosing, "seconds_an_image", lambda *_: 100.0)  # another machine, or a busy one
     assert main([*words, *small, "--resume"]) == 0
     assert "is finished already" in capsys.readouterr().out
     assert "holds a run already; add --resume" in fails(capsys, 1, *words)
+    alone = fails(capsys, 1, "study", "--resume", "--out", out)
+    assert f"same options, which --minutes 0.1 chose and --config {out / 'config.yaml'} holds" in alone
+    assert main(["study", "--resume", "--out", str(out), "--config", str(out / "config.yaml")]) == 0
 
 
 def test_not_for_methods_that_it_does_not_know(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -161,6 +242,8 @@ def test_not_for_methods_that_it_does_not_know(capsys: pytest.CaptureFixture[str
     assert "--minutes 1 plans softhebb and scratch alone: leave hpca out" in fails(capsys, 1, *words)
     default = (*words[:-2], *StudyOptions().methods)
     assert "leave hpca swta random out" in fails(capsys, 1, *default)
+    assert "rules alone: leave --model sixlayer out" in fails(capsys, 1, *words[:-3], "--model", "sixlayer")
+    assert "rules alone: leave --rules out" in fails(capsys, 1, *words[:-3], "--rules", '{"hpca": "HPCA"}')
 
 
 def test_not_with_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,9 +6,11 @@ import re
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from test_report import cells, write
 
 from fasthebb.evaluation.results import Record, Summary, summarise
 from fasthebb.study import figures, insides
@@ -206,3 +208,9 @@ def test_students_their_teachers_and_fixmatch_can_be_told_apart() -> None:
     kinds = ("student", "student and teacher", "student FixMatch", "student FixMatch and teacher")
     drawn = {figures.accuracy_against_labels([replace(first, method=f"hpca {kind}", name="one")]) for kind in kinds}
     assert len(drawn) == 4
+
+
+def test_one_depth_is_not_drawn_by_depth(tmp_path: Path) -> None:
+    one = [*cells("hpca probe", "HPCA", {10: (70.0,)}), *cells("hpca probe", "HPCA", {10: (70.0,)}, depth=3)]
+    assert 'id="depth-by-depth"' not in write(tmp_path, one)[0]
+    assert 'id="depth-by-depth"' in write(tmp_path, [*one, *cells("hpca probe", "HPCA", {10: (60.0,)}, depth=1)])[0]

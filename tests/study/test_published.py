@@ -10,7 +10,7 @@ import yaml
 from tiny import NET, fails, snapshot
 
 from fasthebb.cli import main
-from fasthebb.evaluation.results import Record, load, summarise
+from fasthebb.evaluation.results import Record, load, save, summarise
 from fasthebb.study import published
 from fasthebb.study.expected import Expected
 
@@ -118,3 +118,18 @@ def test_expectations_may_change_on_resume(repeated: Path, tmp_path: Path) -> No
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     words = ("--config", str(tmp_path / "other.yaml"), "--out", str(repeated), "--resume", "--quiet")
     assert main(["study", *words]) == 0
+
+
+def test_titles_are_text(tmp_path: Path) -> None:
+    """Whatever a method is called, a published page holds no HTML of it."""
+    evil = "<img src=x>&|<b>"
+    records = [replace(RECORD, method=name, depth=depth, top1=top1, dataset=evil) for name, top1 in
+               ((f"{evil} probe", 60.0), ("scratch", 50.0)) for depth in (1, 2, None)]  # fmt: skip
+    save(tmp_path, records, {"cpu": evil}, [])
+    own = {"b": {"is": "hpca", "title": evil}}
+    config = {"methods": ["hpca", "b"], "own": own, "seeds": [0], "budgets": ["20"], "rules": {}, "ensembles": {}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    published.publish_study(tmp_path, tmp_path / "page")
+    page = (tmp_path / "page.md").read_text()
+    assert "<" not in page
+    assert "| &lt;img src=x>&amp;\\|&lt;b> probe |" in page

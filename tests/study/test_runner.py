@@ -19,7 +19,7 @@ from fasthebb.data.whitening import fit_whitening
 from fasthebb.jobs.setup import all_but, set_aside
 from fasthebb.jobs.trained import read_net
 from fasthebb.models import load as load_net
-from fasthebb.study import runner
+from fasthebb.study import kept, runner
 from fasthebb.study.bench import Bench
 from fasthebb.training.finetune import accuracy
 from fasthebb.training.stop import Interrupted
@@ -121,6 +121,16 @@ def test_units_are_kept(whole: Path) -> None:
         assert 0 < likeness < 1
     page = (whole / "report.html").read_text()
     assert all(f'aria-label="Units of {rule}"' in page for rule in ("HPCA", "SWTA"))
+
+
+def test_the_confusion_of_the_best_read_out_is_kept(whole: Path) -> None:
+    probes = {r["method"]: r["top1"] for r in rows(whole) if (r["labels"], r["seed"], r["depth"]) == (72, 0, None)}
+    name = max(("HPCA probe", "SWTA probe"), key=lambda method: float(str(probes[method])))
+    counts = kept.pictures(whole, "confusion")
+    assert next(iter(counts)) == f"{name}, 72 labels"
+    right = counts[f"{name}, 72 labels"]
+    assert (right.sum(), 100 * right.trace() / right.sum()) == (360, pytest.approx(probes[name]))
+    assert f'aria-label="{name}, 72 labels"' in (whole / "report.html").read_text()
 
 
 def test_a_cell_is_a_net_of_its_own(whole: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,28 +36,33 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("images"), each=20)
 
 
-def study(data: Path, out: Path) -> Path:
+def study(data: Path, out: Path, *extra: str) -> Path:
     config = {"methods": ["hpca", "beside"], "own": OWN, "student": True, "student_model": "tiny:net"}
     (out / "options.yaml").write_text(yaml.safe_dump(config))
     words = ("--data", f"folder:{data}", "--budgets", "6,15", "--seeds", "0", "--epochs", "1", "--batch-size", "16")
     more = ("--finetune-steps", "4", "--mirror", "--no-knn", "--no-finetune", "--validation", "0", "--quiet")
     config = ("--config", str(out / "options.yaml"), "--out", str(out / "study"))
-    assert main(["study", *NET, *words, *more, *config, "--width", "2"]) == 0
+    assert main(["study", *NET, *words, *more, *config, *extra, "--width", "2"]) == 0
     return out / "study"
 
 
-@pytest.fixture(scope="module")
-def taught(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Tensor]]:
-    """A study, and the targets of every student."""
-    targets: list[Tensor] = []
+def noting(targets: list[Tensor]) -> Callable[..., Any]:
+    """What teaches a student, and notes its targets."""
     teach = students.teach
 
     def noted(model: Any, loader: Any, wanted: Tensor, **more: Any) -> Any:
         targets.append(wanted)
         return teach(model, loader, wanted, **more)
 
+    return noted
+
+
+@pytest.fixture(scope="module")
+def taught(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Tensor]]:
+    """A study, and the targets of every student."""
+    targets: list[Tensor] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(students, "teach", noted)
+        patch.setattr(students, "teach", noting(targets))
         return study(data, tmp_path_factory.mktemp("taught")), targets
 
 
@@ -145,6 +151,21 @@ def test_both_together(taught: tuple[Path, list[Tensor]], data: Path, labels: in
     name = "HPCA student and teacher"
     measured = next(r for r in rows(folder) if (r["method"], r["labels"]) == (name, labels))
     assert topk_accuracy(mean, test.labels) == measured["top1"]
+
+
+def test_a_budget_without_the_last_class(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn plainly, few labels may lack it: a probe then scores fewer classes, and the student has them all."""
+    targets: list[Tensor] = []
+    monkeypatch.setattr(students, "teach", noting(targets))
+    labels = load(f"folder:{data}", image_size=12).train.labels
+    few = (labels < 2).nonzero().flatten()[::6][:6]
+    assert set(labels[few].tolist()) == {0, 1}
+    monkeypatch.setattr(bench, "budget", lambda *_, **__: (few, torch.empty(0)))
+    folder = study(data, tmp_path, "--no-balanced")
+    assert [wanted.shape for wanted in targets] == [(len(labels), 3)] * 2
+    assert all(torch.equal(wanted[:, 2], torch.zeros(len(labels))) for wanted in targets)
+    assert all(wanted.sum(1).sub(1).abs().max() < 1e-6 for wanted in targets)
+    assert [r["top1"] is not None for r in rows(folder) if "and teacher" in r["method"]] == [True, True]
 
 
 def test_no_label_outside_the_budgets_is_seen(

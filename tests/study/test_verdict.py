@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from test_report import cells, study
 
 from fasthebb.evaluation.results import summarise
+from fasthebb.study.short import cut_short
 from fasthebb.study.verdict import contests, headline, hebbian, marks, reads_features, shown
 
 
@@ -115,3 +118,35 @@ def test_a_net_cut_at_the_best_depth_of_the_test_images_stands_for_nobody() -> N
     (contest,) = contests([*whole, *cut, *scratch], rows)
     assert contest.outcome.startswith("clearly below")
     assert [row.name for row in summarise(cut)] == ["HPCA fine-tuned (depth 2)"]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"finetune_steps": 300}, ""),
+        ({"finetune_steps": 299}, "cut short (299 steps at 10 and 500 labels): fewer than 300 are too few"),
+        ({"own": {"scratch": {"finetune_steps": 1}}}, "cut short (1 step at 10 and 500 labels)"),
+        ({"finetune_steps": 5, "own": {"scratch": {"finetune_steps": 900}}}, ""),
+        ({"finetune_epochs": 50, "batch_size": 64}, "cut short (50 steps at 10 labels)"),
+        (
+            {"finetune_epochs": 50, "finetune_batch_size": 256},
+            "cut short (50 steps at 10 labels; 100 steps at 500 labels)",
+        ),
+        ({"methods": ["hpca"], "finetune_steps": 5}, ""),
+    ],
+)
+def test_training_from_scratch_that_was_cut_short(config: dict[str, Any], said: str) -> None:
+    records = study()
+    found = cut_short({"methods": ["hpca", "scratch"], **config}, records)
+    assert said in found
+    assert bool(said) == bool(found)
+    alone = [record for record in records if "scratch" not in record.method]
+    assert cut_short({"methods": ["hpca"], "finetune_steps": 5}, alone) == ""
+
+
+def test_of_several_from_scratch_the_one_that_is_compared_with_counts() -> None:
+    longer = cells("scratch longer FixMatch", "", {10: (90.0, 91.0, 92.0), 500: (90.0, 91.0, 92.0)})
+    own = {"longer": {"is": "scratch", "title": "scratch longer", "finetune_steps": 100, "fixmatch_steps": 50}}
+    config = {"methods": ["scratch", "longer"], "own": own, "finetune_steps": 20}
+    said = cut_short(config, [*study(), *longer])
+    assert "(150 steps at 10 labels; 20 steps at 500 labels)" in said

@@ -63,7 +63,11 @@ def test_a_resumed_run_that_fails_at_once_is_kept(tmp_path: Path) -> None:
     ("options", "resume", "said"),
     [
         ({}, False, "holds a run already; add --resume"),
-        ({"a": 2}, True, r"holds a run with a=1, not 2; name another folder"),
+        (
+            {"a": 2},
+            True,
+            r"a=1, not 2; name another folder, or give the same options, which --config \S+/run/config.yaml holds$",
+        ),
         ({"b": 2}, True, "a run of another command or version"),
     ],
 )
