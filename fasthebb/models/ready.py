@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -26,15 +27,9 @@ CONFIG, WEIGHTS, WHITENING = "config.json", "model.safetensors", "whitening.safe
 RUN = ("model.json", "checkpoints/last.safetensors")  # the first two, in a run folder
 CELL = "checkpoints/last.pt"  # the weights of a study's net
 DAMAGED = (
-    OSError,
-    SafetensorError,
-    UnicodeDecodeError,
-    json.JSONDecodeError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    AttributeError,
-)
+    OSError, SafetensorError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RuntimeError,
+    AttributeError, UnpicklingError,
+)  # fmt: skip
 PLACES = "FASTHEBB_WEIGHTS"  # the folder of ready weights
 
 
@@ -147,9 +142,7 @@ def read_net_files(
 
 def _of_checkpoint(file: Path) -> dict[str, Tensor]:
     # The weights that a checkpoint holds.
-    from fasthebb.training.checkpoint import load as load_checkpoint  # training imports nets
-
-    weights: dict[str, Tensor] = load_checkpoint(file)["parts"]["model"]
+    weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)["parts"]["model"]
     return weights
 
 
