@@ -17,7 +17,7 @@ NOT_COUNTED = (
     "finetune", "finetune_depths", "fixmatch_steps", "knn", "probe_depths", "propagate", "retrieval", "revive",
     "shifts", "student", "svm", "together", "tuning",
 )  # fmt: skip
-SAID = re.compile(r"about \d+ of (\S+) minutes")
+SAID = re.compile(r"about [\d.]+ of (\S+) minutes")
 
 
 def lines(
@@ -54,7 +54,7 @@ def lines(
     why = ": there is no time for three" if seeds == 1 else ", for intervals"
     said.append(f"{seeds} seed{'s' if seeds > 1 else ''}" + (as_given("seeds") or why))
     spare = ": more would bring little" if minutes > 2 * expected else ""
-    said.append(f"about {expected:.0f} of {minutes:g} minutes{spare}")
+    said.append(f"about {expected:.{int(expected < 2)}f} of {minutes:g} minutes{spare}")
     more = [name for name in NOT_COUNTED if given.get(name)]
     if more:
         said.append(f"not counted there: {', '.join(more)}, as given")
