@@ -83,10 +83,8 @@ class RunFolder:
         begun_by: str = "",
     ) -> None:
         self.path, self.console = path, console
-        same_by = f"--config {path / 'config.yaml'} holds"
-        self._same_by = f"{begun_by} chose and {same_by}" if begun_by else same_by
         self.leads = rank() == 0 if leads is None else leads
-        self._defaults, self._grown = dict(defaults), grown
+        self._defaults, self._grown, self._begun_by = dict(defaults), grown, begun_by
         self.options = dict(options)
         self.begun = False
         self.stop = Stop()
@@ -130,7 +128,7 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 self._note(f"error: {told(error)}")
         self._exits.close()
-        if kind is not None and issubclass(kind, LostRankError) and self.stop.requested:
+        if isinstance(error, LostRankError) and self.stop.requested:
             raise Interrupted  # the first rank has stopped as it was asked to, too
 
     def log(self, text: str) -> None:
@@ -182,8 +180,7 @@ class RunFolder:
         if not self.path.is_dir():
             return
         if not (self.path / "config.yaml").exists():
-            strangers = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
-            if strangers:
+            if strangers := sorted(p.name for p in self.path.iterdir() if not p.name.startswith(".")):
                 raise ValueError(
                     f"{self.path} is not empty and no run folder (it holds {strangers[0]}); name another folder"
                 )
@@ -193,14 +190,14 @@ class RunFolder:
             there = {**self._defaults, **there}
         if not self.options.keys() <= there.keys():
             raise ValueError(f"{self.path} holds a run of another command or version of fasthebb; name another folder")
-        if self._grown is not None:
-            there = dict(self._grown(there, self.options))
+        there = dict(self._grown(there, self.options)) if self._grown else there
+        chosen = f"{self._begun_by} chose and " if self._begun_by else ""
         changed = [key for key in self.options if key not in FREE and not _same(self.options[key], there[key])]
         if changed:
             key = changed[0]
             raise ValueError(
-                f"{self.path} holds a run with {key}={there[key]!r}, not {self.options[key]!r}; "
-                f"name another folder, or give the same options, which {self._same_by}"
+                f"{self.path} holds a run with {key}={there[key]!r}, not {self.options[key]!r}; name "
+                f"another folder, or give the same options, which {chosen}--config {self.path / 'config.yaml'} holds"
             )
         if not self._resume:
             raise ValueError(f"{self.path} holds a run already; add --resume to go on with it, or name another folder")
