@@ -17,6 +17,7 @@ AT_LEAST = {
     "finetune_batch_size": 1,
     "finetune_epochs": 1,
     "finetune_steps": 1,
+    "fixmatch_hidden_rate": 0,
     "fixmatch_ratio": 1,
     "fixmatch_steps": 0,
     "head_steps": 0,

@@ -22,6 +22,8 @@ from fasthebb.study.options import PATCHES, StudyOptions
 
 WIDE: dict[str, Any] = {"is": "softhebb", "width": 2.0, "batch_size": 10}
 STEPS = 4000  # of what trains longer
+MATCHED: dict[str, Any] = {"fixmatch_steps": 4000, "fixmatch_ratio": 4, "fixmatch_hidden_rate": 10.0}
+CONTRASTED: dict[str, Any] = {**SIX, "batch_size": 256, "lr": 0.06, "epochs": 40, "finetune": True, "probe_depths": []}
 
 
 def large_cifar10() -> StudyOptions:
@@ -53,10 +55,21 @@ def _large(base: StudyOptions, name: str, few: list[str], more: dict[str, int], 
             **STUDENT,
             "finetune_steps": STEPS,
             "budgets": few,
+            **MATCHED,
         },
         "scratch": SIX,
-        "longer": {"is": "scratch", "title": f"scratch, {STEPS} steps", **SIX, "finetune_steps": STEPS, **three},
+        "longer": {
+            "is": "scratch",
+            "title": f"scratch, {STEPS} steps",
+            **SIX,
+            "finetune_steps": STEPS,
+            "budgets": [*few, *more],
+            "budget_seeds": more,
+            **MATCHED,
+        },
+        "same": {"is": "scratch", "title": "scratch, SoftHebb's net", "finetune_batch_size": 128, **three},
         "vae": {**SIX, "lr": 1e-3, "epochs": vae_epochs, "finetune": True, "probe_depths": []},
+        "simclr": {**CONTRASTED, **three},
         "random-wide": {"is": "random", "title": "random wide", "width": 2.0, **plain},
         **dict.fromkeys(PATCHES, plain),
     }

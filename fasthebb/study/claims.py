@@ -40,10 +40,13 @@ def _take(bench: Bench) -> bool:
 
 
 def _ready(bench: Bench) -> bool:
-    # Other seeds than the first take the settings that it chose.
+    # Other seeds than the first take the settings that it chooses: somebody has to be at it, or done with it.
     first = bench.options.seeds[0]
-    chosen = bench.seed == first or not tuned_budgets(bench) or _mark(bench, first).exists()
-    return chosen and not _waits(bench)
+    if bench.seed != first and tuned_budgets(bench) and not _mark(bench, first).exists():
+        with _held(_place(bench, first)) as free:
+            if free:
+                return False
+    return not _waits(bench)
 
 
 def _waits(bench: Bench) -> bool:

@@ -35,7 +35,7 @@ MEASURED = (  # options that say what is measured, and change no accuracy
 )  # fmt: skip
 REACH: dict[str, tuple[str, ...]] = {  # the read-outs of options that reach some alone
     **dict.fromkeys(("student", "student_model", "student_width"), STUDENTS),
-    **dict.fromkeys(("fixmatch_steps", "fixmatch_ratio", "fixmatch_lr"), MATCHED),
+    **dict.fromkeys(("fixmatch_steps", "fixmatch_ratio", "fixmatch_lr", "fixmatch_hidden_rate"), MATCHED),
     **dict.fromkeys(("pool", "probe_depths"), (*FROZEN, *STUDENTS)),
     **dict.fromkeys(("probe_method", "probe_epochs"), ("probe", *STUDENTS)),
     **dict.fromkeys(("mirror", "shifts"), PROBES),

@@ -16,6 +16,7 @@ class OnwardOptions:
         fixmatch_steps: train students and whole nets so many steps more by FixMatch, on pre-training's images as well.
         fixmatch_ratio: its images without labels, for each of the 64 labelled ones of a step.
         fixmatch_lr: its learning rate.
+        fixmatch_hidden_rate: that of its hidden layers, relative to fixmatch-lr.
     """
 
     student: bool = False
@@ -24,3 +25,4 @@ class OnwardOptions:
     fixmatch_steps: int = 0
     fixmatch_ratio: int = 7
     fixmatch_lr: float = 1e-3
+    fixmatch_hidden_rate: float = 1.0

@@ -67,8 +67,9 @@ def _measure(
         for kind in ("light", "hard")
     )  # fmt: skip
     history = fixmatch(
-        model, few, weak, strong, steps=options.fixmatch_steps, lr=options.fixmatch_lr, watcher=bench.watcher(path, net)
-    )
+        model, few, weak, strong, steps=options.fixmatch_steps, lr=options.fixmatch_lr,
+        hidden_rate=options.fixmatch_hidden_rate, watcher=bench.watcher(path, net),
+    )  # fmt: skip
     peak = peak_bytes() / 2**20
     seconds = history[-1]["seconds"] + (before.finetune_seconds or 0.0)
     found = tested(bench, labels, net, model, title)

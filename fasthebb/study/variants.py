@@ -31,7 +31,7 @@ PRETRAINING = (
 TUNABLE = ("finetune_lr", "weight_decay", "augment", "head_steps", "hidden_rate")
 OWN = (
     *PRETRAINING, "batch_size", "revive", "rescale", "renew", "student", "student_model", "student_width",
-    "fixmatch_steps", "fixmatch_ratio", "fixmatch_lr",
+    "fixmatch_steps", "fixmatch_ratio", "fixmatch_lr", "fixmatch_hidden_rate",
     "budgets", "budget_seeds", "both_twins",
     "finetune", "finetune_steps", "finetune_batch_size", "finetune_epochs", "finetune_depths",
     *TUNABLE, "tuning", "tune_steps",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +16,7 @@ from fasthebb.hebbian import Hebbian
 from fasthebb.models import head_name
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
 from fasthebb.training.passes import batches_of
-from fasthebb.training.sgd import nesterov
+from fasthebb.training.sgd import behind, nesterov, rate_groups
 from fasthebb.training.spread import Spread
 
 
@@ -65,7 +64,7 @@ def finetune(
             weight for rules without a handle, or rules that could not listen in the first steps.
         FloatingPointError: the loss is not finite.
     """
-    _check(head_steps, hidden_rate, hebb, local)
+    _check(head_steps, hebb, local)
     device = next(model.parameters()).device
     plan = Plan(batches_of(loader), epochs, max_steps)
     parts = _Parts(model, head or head_name(model), plan.total if head_only else head_steps)
@@ -184,11 +183,11 @@ def accuracies(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], ks: tu
     return (100 * total[:-2] / total[-1]).tolist()
 
 
-def _check(head_steps: int, hidden_rate: float, hebb: Hebbian | None, local: float) -> None:
+def _check(head_steps: int, hebb: Hebbian | None, local: float) -> None:
     if local and hebb is None:
         raise ValueError(f"local={local}: there are no rules to weigh; give the handle that attach() returned as hebb")
-    if head_steps < 0 or not 0 <= hidden_rate < math.inf:
-        raise ValueError(f"head_steps={head_steps}, hidden_rate={hidden_rate}: give numbers of 0 or more")
+    if head_steps < 0:
+        raise ValueError(f"head_steps={head_steps}: give a number of 0 or more")
     if head_steps and hebb is not None:
         raise ValueError(f"head_steps={head_steps}: rules listen from the first step on; leave head_steps or hebb out")
 
@@ -206,16 +205,14 @@ class _Parts:
             raise ValueError(f"The model has no layer {head!r} to be its head; it has {there}")
         self.head = head
         self._model, self._head, self._alone = model, modules[head], alone
-        self._hidden = [p for p in model.parameters() if not any(p is own for own in modules[head].parameters())]
-        self._frozen = [p for p in self._hidden if p.requires_grad]  # in the first steps
+        hidden = behind(model, list(modules[head].parameters()))
+        self._frozen = [p for p in hidden if p.requires_grad]  # in the first steps
 
     def groups(self, head_only: bool, hidden_rate: float) -> list[tuple[list[nn.Parameter], float]]:
         """Parameters to train, and their learning rates relative to the head's."""
         if head_only:
             return [(list(self._head.parameters()), 1.0)]
-        if hidden_rate == 1:
-            return [(list(self._model.parameters()), 1.0)]
-        return [(self._hidden, hidden_rate), (list(self._head.parameters()), 1.0)]
+        return rate_groups(self._model, self.head, hidden_rate)
 
     def turn(self, number: int) -> None:
         """Be as a step, counted from 0, needs it."""

@@ -25,7 +25,7 @@ from fasthebb.models import head_name
 from fasthebb.training.finetune import diverged
 from fasthebb.training.loop import History, Plan, Stateful, Watcher, train
 from fasthebb.training.passes import batches_of
-from fasthebb.training.sgd import nesterov
+from fasthebb.training.sgd import nesterov, rate_groups
 
 
 class Loss(NamedTuple):
@@ -55,6 +55,7 @@ def fixmatch(
     lr: float = 0.03,
     threshold: float = 0.95,
     weight: float = 1.0,
+    hidden_rate: float = 1.0,
     weight_decay: float = 5e-4,
     momentum: float = 0.9,
     decay: float = 0.999,
@@ -74,6 +75,7 @@ def fixmatch(
         steps: how many.
         threshold: how sure the net must be of an image to learn from it.
         weight: of the unlabelled images' part.
+        hidden_rate: the learning rate of everything but the head, relative to `lr`.
         decay: of the moving average a step; the average is of no more than a ninth of the steps so far.
 
     Returns:
@@ -81,14 +83,17 @@ def fixmatch(
         of unlabelled images that count and of labelled ones that are right, in percent.
 
     Raises:
-        ValueError: the two unlabelled loaders do not give the same images, or there are no steps.
+        ValueError: the two unlabelled loaders do not give the same images, there are no steps, or a rate is negative.
         FloatingPointError: the loss is not finite.
     """
     _check_views(weak, strong)
     device = next(model.parameters()).device
     batches = batches_of(labelled)
     plan = Plan(batches, max(1, -(-steps // batches)), steps)
-    optimizer = nesterov(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    groups = rate_groups(model, head_name(model), hidden_rate)
+    optimizer = nesterov(
+        [{"params": parameters} for parameters, _ in groups], lr=lr, momentum=momentum, weight_decay=weight_decay
+    )
     average = copy.deepcopy(model)
     views: list[Iterator[tuple[Tensor, Tensor]]] = []
 
@@ -96,8 +101,8 @@ def fixmatch(
         if not views:  # the first step, or where a run goes on
             views.extend(_stream(loader, number) for loader in (weak, strong))
         u, v = (next(view)[0] for view in views)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * cosine(number, plan.total)
+        for group, (_, rate) in zip(optimizer.param_groups, groups):
+            group["lr"] = lr * rate * cosine(number, plan.total)
         labels = labels.to(device)
         optimizer.zero_grad()
         with torch.enable_grad():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from torch import nn
 from torch.optim.optimizer import ParamsT
 
 
@@ -19,3 +22,22 @@ def nesterov(parameters: ParamsT, *, lr: float, momentum: float, weight_decay: f
             for weights in group["params"]:
                 optimizer.state[weights]["momentum_buffer"] = torch.zeros_like(weights)
     return optimizer
+
+
+def rate_groups(model: nn.Module, head: str, hidden_rate: float) -> list[tuple[list[nn.Parameter], float]]:
+    """The parameters of a model with their learning rates relative to the head's; all in one group where they share it.
+
+    Raises:
+        ValueError: the rate of the hidden layers is negative or not finite.
+    """
+    if not 0 <= hidden_rate < math.inf:
+        raise ValueError(f"hidden_rate={hidden_rate}: give a number of 0 or more")
+    if hidden_rate == 1:
+        return [(list(model.parameters()), 1.0)]
+    heads = list(model.get_submodule(head).parameters())
+    return [(behind(model, heads), hidden_rate), (heads, 1.0)]
+
+
+def behind(model: nn.Module, heads: list[nn.Parameter]) -> list[nn.Parameter]:
+    """The parameters of a model that are none of its head's."""
+    return [p for p in model.parameters() if not any(p is own for own in heads)]

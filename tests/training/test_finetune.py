@@ -115,7 +115,7 @@ def test_shares_of_the_classes_as_labels() -> None:
 @pytest.mark.filterwarnings("ignore:No rule trains a bias")
 def test_parts_that_make_no_sense() -> None:
     for wrong in ({"head_steps": -1}, {"hidden_rate": -0.5}, {"hidden_rate": float("nan")}):
-        with pytest.raises(ValueError, match=r"head_steps=.*, hidden_rate=.*: give numbers of 0 or more"):
+        with pytest.raises(ValueError, match=r"(head_steps|hidden_rate)=.*: give a number of 0 or more"):
             finetune(fresh(), loader(), epochs=1, lr=0.05, **wrong)  # type: ignore[arg-type]
     model = fresh()
     with pytest.raises(ValueError, match="head_steps=3: rules listen from the first step on; leave head_steps or hebb"):
