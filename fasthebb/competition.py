@@ -23,7 +23,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from fasthebb.ops import reciprocal, units_last
+from fasthebb.ops import least, reciprocal, units_last
 
 
 def hard(s: Tensor) -> Tensor:
@@ -45,18 +45,20 @@ def k_winners(s: Tensor, k: int) -> Tensor:
 
 
 def softmax(s: Tensor, temperature: float) -> Tensor:
-    """exp(s/temperature), normalised across units; a share too small for a normal number is 0."""
+    """exp(s/temperature), normalised across units; a share whose square is no normal number is 0."""
     scaled = s / temperature
     # softmax wants its dimension last in memory: this way neither of the two is copied
     r = torch.softmax(scaled.mT, dim=-1).mT if units_last(s) else torch.softmax(scaled, dim=-2)
-    return torch.threshold_(r, torch.finfo(r.dtype).tiny, 0.0)  # a CPU is ten times slower with subnormal numbers
+    return torch.threshold_(r, least(r.dtype), 0.0)
 
 
 def power(s: Tensor, temperature: float) -> Tensor:
-    """max(s, 0)^(1/temperature), normalised across units; all 0 where no response is positive."""
+    """max(s, 0)^(1/temperature), normalised across units, and 0 where so little is left of it that its square is no
+    normal number; all 0 where no response is positive."""
     positive = s.clamp_min(0)
     relative = positive * reciprocal(positive.amax(dim=-2, keepdim=True))  # the largest is 1: no underflow of all
-    raised = relative.pow(1 / temperature)
+    level = min(1024 * least(s.dtype) ** temperature, 1 - 2 * torch.finfo(s.dtype).eps)  # the largest is above it
+    raised = torch.threshold_(relative, level, 0.0).pow_(1 / temperature)
     return raised * reciprocal(raised.sum(dim=-2, keepdim=True))
 
 

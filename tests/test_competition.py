@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 import fasthebb
 from fasthebb import Instar
 from fasthebb.cli import main
-from fasthebb.competition import Competition, Every, Hard, KWinners, Power, Softmax, Threshold
+from fasthebb.competition import Competition, Every, Hard, KWinners, Power, Softmax, Threshold, power, softmax
 from fasthebb.conscience import Abstaining, Conscience, Homeostasis
 from fasthebb.jobs.options import PretrainOptions
 from fasthebb.options import Usage, parse, to_yaml
 from fasthebb.response import Cosine
+from fasthebb.rules.som import exponential, gaussian
 
 
 def train(layer: nn.Linear, competition: Competition, batches: list[Tensor], lr: float) -> fasthebb.Hebbian:
@@ -238,3 +240,36 @@ def test_a_command_line_names_competitions(
 def test_a_command_line_that_makes_no_sense_is_told(words: str, message: str) -> None:
     with pytest.raises(Usage, match=message):
         parse("fasthebb", PretrainOptions, ["--rule", "Instar", "--rule.competition", *words.split()])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("units_together", [True, False])
+@pytest.mark.parametrize(
+    "shares",
+    [
+        lambda s: softmax(s, 0.02),
+        lambda s: power(s, 0.05),
+        lambda s: power(s, 1e-12),
+        lambda s: gaussian(s, torch.tensor(0.05)),
+        lambda s: exponential(s, torch.tensor(0.01)),
+    ],
+    ids=["softmax", "power", "hard power", "gaussian", "exponential"],
+)
+def test_no_share_has_a_subnormal_square(
+    shares: Callable[[Tensor], Tensor], units_together: bool, dtype: torch.dtype
+) -> None:
+    """Which a CPU is ten times slower with."""
+    s = torch.linspace(0, 20, 4000, dtype=dtype).view(2, 1, 400, 5)
+    s = s.mT.contiguous().mT if units_together else s
+    r = shares(s)
+    squares = r.square()
+    assert r.any()
+    assert (r == 0).any()
+    assert squares[r > 0].min() >= torch.finfo(dtype).tiny
+
+
+def test_the_winner_of_a_hard_power_has_all() -> None:
+    s = torch.tensor([0.5, 2.0, 1.999, -1.0]).view(1, 1, 4, 1)
+    for temperature in (1e-12, 1e-30, 1e-4):
+        assert power(s, temperature).flatten().tolist() == [0, 1, 0, 0]
+    assert power(s, 1e30).flatten().tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0])

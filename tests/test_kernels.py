@@ -76,7 +76,7 @@ def test_it_compiles_for_a_gpu_that_is_not_here() -> None:
     target = pytest.importorskip("triton.backends.compiler").GPUTarget("cuda", 90, 32)
     kernel = importlib.import_module("fasthebb.kernels.soft").shares
     types = dict.fromkeys(("y", "unit", "patch", "post", "sums"), "*fp32")
-    types |= dict.fromkeys(("rows", "units", "norms"), "i32") | dict.fromkeys(("inverse", "tiny"), "fp32")
+    types |= dict.fromkeys(("rows", "units", "norms"), "i32") | dict.fromkeys(("inverse", "least"), "fp32")
     for squared, width in ((True, 128), (False, 4096)):
         fixed = {"squared": squared, "turns": 2, "tile": kernels.TILE // width, "width": width}
         source = triton.compiler.ASTSource(kernel, types | dict.fromkeys(fixed, "constexpr"), fixed)

@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit  # type: ignore[untyped-decorator]
 def shares(  # type: ignore[no-untyped-def]
-    y, unit, patch, post, sums, rows, units, norms, inverse, tiny,
+    y, unit, patch, post, sums, rows, units, norms, inverse, least,
     squared: tl.constexpr, turns: tl.constexpr, tile: tl.constexpr, width: tl.constexpr,
 ):  # fmt: skip
     """Each program goes through some tiles of rows, and leaves its sums in a row of its own.
@@ -17,7 +17,7 @@ def shares(  # type: ignore[no-untyped-def]
 
     Args:
         y, post: [rows, units]. unit: [units]. patch: [rows]. sums: [2, programs, units]. norms: where the second of
-            these begins. inverse: of the temperature. tiny: up to which a share is 0.
+            these begins. inverse: of the temperature. least: up to which a share is 0.
         turns: tiles of a program. tile: rows of one. width: units, rounded up to a power of 2.
     """
     column = tl.arange(0, width)
@@ -34,7 +34,7 @@ def shares(  # type: ignore[no-untyped-def]
         s = tl.where(known[None, :], half * half * inverse, float("-inf"))
         e = tl.exp(s - tl.max(s, 1)[:, None])
         r = e / tl.sum(e, 1)[:, None]
-        r = tl.where(inside & (r > tiny), r, 0.0)
+        r = tl.where(inside & (r > least), r, 0.0)
         p = r * r if squared else r
         tl.store(post + at, p, inside)
         norm += tl.sum(r, 0)

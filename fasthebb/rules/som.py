@@ -23,13 +23,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from fasthebb.ops import least
 from fasthebb.rules.base import Terms
 from fasthebb.rules.instar import Attracted, signed
 
 
 def gaussian(d: Tensor, radius: Tensor) -> Tensor:
     """exp(−d²/2ρ²) for distances d of any shape and a radius []."""
-    return (d / radius).square_().mul_(-0.5).exp_()
+    return torch.threshold_((d / radius).square_().mul_(-0.5).exp_(), least(d.dtype), 0.0)
 
 
 def difference(d: Tensor, radius: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ def difference(d: Tensor, radius: Tensor) -> Tensor:
 
 def exponential(d: Tensor, radius: Tensor) -> Tensor:
     """exp(−d/ρ)."""
-    return (d / radius).neg_().exp_()
+    return torch.threshold_((d / radius).neg_().exp_(), least(d.dtype), 0.0)
 
 
 KERNELS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
