@@ -47,6 +47,7 @@ def publish_study(folder: Path, path: Path, note: str | None = None) -> None:
         markdown(*main_table(rows)),
         *_effects(groups, path),
         *_by_depth(every, min),
+        *_cost(rows),
         *_differing(read_config(folder)),
         *_chosen(folder),
         _machine(environment),
@@ -132,6 +133,20 @@ def _by_depth(rows: Sequence[Summary], pick: Callable[[Iterable[int]], int]) -> 
     return [
         f"Linear probes by depth, {labels} labels:",
         markdown(["top-1 %", *(f"depth {depth}" for depth in depths)], table),
+    ]
+
+
+def _cost(rows: Sequence[Summary]) -> list[str]:
+    budgets = sorted({row.labels for row in rows})
+    seconds = {(row.name, row.labels): f"{row.seconds.mean:.0f}" for row in rows if row.seconds.mean >= 0}
+    memory = {row.name: f"{row.memory.mean:.0f}" for row in rows if row.memory.mean >= 0}  # at the largest budget
+    names = [name for name in dict.fromkeys(row.name for row in rows) if any((name, b) in seconds for b in budgets)]
+    if not names:
+        return []
+    table = [[name, *(seconds.get((name, b), "–") for b in budgets), memory.get(name, "–")] for name in names]
+    return [
+        "Seconds of pre-training and fine-tuning together, means over seeds, and peak memory of what came last:",
+        markdown(["seconds", *(f"{count(b)} labels" for b in budgets), "peak MB"], table),
     ]
 
 

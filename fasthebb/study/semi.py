@@ -73,4 +73,7 @@ def _measure(
     peak = peak_bytes() / 2**20
     seconds = history[-1]["seconds"] + (before.finetune_seconds or 0.0)
     found = tested(bench, labels, net, model, title)
-    return [replace(r, finetune_seconds=seconds, peak_memory_mb=peak) for r in found]
+    return [
+        replace(r, pretrain_seconds=before.pretrain_seconds, finetune_seconds=seconds, peak_memory_mb=peak)
+        for r in found
+    ]

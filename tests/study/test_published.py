@@ -104,6 +104,9 @@ def test_a_study_that_expects_nothing(repeated: Path, tmp_path: Path, capsys: py
     page = (tmp_path / "docs" / "few.md").read_text()
     assert page.startswith("# digits: few labels")
     assert "Lossy images." in page
+    records = load(plain)[0]
+    (probe,) = (r for r in records if r.method == "HPCA probe" and r.depth is None)
+    assert f"| HPCA probe | {probe.seconds:.0f} | {probe.peak_memory_mb:.0f} |" in page
     before = snapshot(repeated)
     said = fails(capsys, 1, "report", "--run", repeated, "--also", plain, "--publish", tmp_path / "docs" / "both")
     assert f"{plain} is no reproduction" in said

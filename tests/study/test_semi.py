@@ -99,6 +99,7 @@ def test_records(whole: tuple[Path, list[dict[str, Any]]]) -> None:
         assert sorted(r.labels for r in found) == [6, 15]
         for r in found:
             assert (r.finetune_seconds or 0) > (before[r.labels].finetune_seconds or 0)
+            assert r.pretrain_seconds == before[r.labels].pretrain_seconds
             assert r.rule == before[r.labels].rule
     rows = [row for row in summarise(records) if "FixMatch" in row.method]
     assert {family(row)[0] for row in rows} == {"HPCA", "scratch"}

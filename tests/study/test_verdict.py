@@ -150,3 +150,13 @@ def test_of_several_from_scratch_the_one_that_is_compared_with_counts() -> None:
     config = {"methods": ["scratch", "longer"], "own": own, "finetune_steps": 20}
     said = cut_short(config, [*study(), *longer])
     assert "(150 steps at 10 labels; 20 steps at 500 labels)" in said
+
+
+def test_where_scratch_sees_images_without_labels_the_headline_also_says_what_labels_alone_give() -> None:
+    longer = cells("scratch longer FixMatch", "", {10: (70.0, 71.0, 72.0), 500: (90.0, 91.0, 92.0)})
+    records = [*study(), *longer]
+    said = headline(records, shown(summarise(records)))
+    assert "points above training from scratch (scratch longer FixMatch: 71.0" in said
+    assert "On the labels alone, without FixMatch, training from scratch reaches 65.8 ± 1.9 % (scratch)." in said
+    alone = [*(r for r in study() if "scratch" not in r.method), *longer]
+    assert "On the labels alone" not in headline(alone, shown(summarise(alone)))
