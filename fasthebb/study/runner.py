@@ -12,7 +12,7 @@ import torch
 from fasthebb.console import Console, launched
 from fasthebb.distributed import world_size
 from fasthebb.environment import hardware
-from fasthebb.evaluation.results import Record, Summary, load, load_tuning, save, summarise
+from fasthebb.evaluation.results import Record, Summary, count, load, load_tuning, save, summarise
 from fasthebb.jobs.setup import load_as_given, statistics
 from fasthebb.options import plain
 from fasthebb.study.bench import Bench, nets_of
@@ -127,7 +127,7 @@ def main_table(rows: list[Summary]) -> tuple[list[str], list[list[str]]]:
     cells = {(row.name, row.labels): str(row.top1) for row in rows}
     names = dict.fromkeys(row.name for row in rows)
     table = [[name, *(cells.get((name, labels), "–") for labels in budgets)] for name in names]
-    return ["top-1 %", *(f"{labels} labels" for labels in budgets)], table
+    return ["top-1 %", *(f"{count(labels)} labels" for labels in budgets)], table
 
 
 def rebuild(folder: Path) -> Path:
