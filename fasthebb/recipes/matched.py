@@ -9,7 +9,8 @@ from typing import Any
 from fasthebb.recipes.few_labels import few_labels_cifar10, few_labels_fashion_mnist
 from fasthebb.study.options import StudyOptions
 
-MORE: dict[str, Any] = {"fixmatch_steps": 600, "fixmatch_ratio": 3}  # beside 64 labelled images a step
+# Beside 64 labelled images a step.
+MORE: dict[str, Any] = {"fixmatch_steps": 600, "fixmatch_ratio": 3, "fixmatch_hidden_rate": 10.0}
 
 
 def fixmatch_cifar10() -> StudyOptions:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,8 +20,9 @@ from fasthebb.cli import main
 from fasthebb.data import Dataset, load
 from fasthebb.evaluation.results import load as load_results
 from fasthebb.evaluation.results import load_tuning
+from fasthebb.files import atomic_write
 from fasthebb.jobs import setup
-from fasthebb.study import bench, supervised
+from fasthebb.study import bench, supervised, tuning
 from fasthebb.study.options import StudyOptions
 from fasthebb.study.tuning import choice_table, nearest, split
 
@@ -188,3 +191,32 @@ def test_what_makes_no_sense(tmp_path: Path, data: Path, capsys: pytest.CaptureF
     assert "--tune-at 3: 3 labels are one a class" in fails(capsys, 1, *given)
     assert "--tune-at 6: 6 labels are no budget of this study" in fails(capsys, 1, *given, "--tune-at", "6,9")
     assert not (tmp_path / "x").exists()
+
+
+def test_another_process_waits_until_the_first_seed_has_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = StudyOptions(tuning=SETTINGS, seeds=[0, 1])
+    other = SimpleNamespace(
+        options=options, method=options.method("scratch"), seed=1, cell=lambda name, seed: tmp_path / f"{name}-s{seed}"
+    )
+    monkeypatch.setattr(tuning, "tuned_budgets", lambda bench: [20])
+    monkeypatch.setattr(tuning, "launched", lambda: (1, 2))
+    monkeypatch.setattr(tuning, "PAUSE", 0.01)
+    found: list[StudyOptions] = []
+
+    def choose() -> None:
+        found.append(tuning.chosen(other, "scratch", "scratch", 50, accuracy))  # type: ignore[arg-type]
+
+    def accuracy(*_: object) -> float:
+        raise AssertionError("the first seed alone chooses")
+
+    waiting = threading.Thread(target=choose)
+    waiting.start()
+    file = tmp_path / "tune-scratch-20-s0" / tuning.FILE
+    file.parent.mkdir()
+    for known in ({"settings": SETTINGS}, {"settings": SETTINGS, "chosen": 1}):
+        waiting.join(0.1)
+        assert waiting.is_alive()
+        assert found == []
+        atomic_write(file, json.dumps(known))
+    waiting.join(5)
+    assert found[0].finetune_lr == 0.05

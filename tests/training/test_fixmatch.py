@@ -108,6 +108,31 @@ def test_one_step_of_plain_descent() -> None:
         torch.testing.assert_close(dict(model.named_parameters())[name], want, rtol=1e-4, atol=1e-6)
 
 
+def test_hidden_layers_have_a_rate_of_their_own() -> None:
+    class Two(Recording):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = nn.Linear(3 * 144, 3 * 144)
+            self.fc = nn.Linear(3 * 144, 3)  # the last one, so the head
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(self.hidden(x.flatten(1)))
+
+    moved: dict[float, dict[str, Tensor]] = {}
+    for rate in (1.0, 5.0, 0.0):
+        torch.manual_seed(0)
+        model = Two()
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        fixmatch(model, *loaders(), steps=1, lr=0.01, hidden_rate=rate, momentum=0.0)
+        moved[rate] = {name: p.detach() - before[name] for name, p in model.named_parameters()}
+    for name in before:
+        factor = 1.0 if name.startswith("fc") else 5.0
+        torch.testing.assert_close(moved[5.0][name], factor * moved[1.0][name], rtol=1e-3, atol=1e-6)
+        assert bool(moved[0.0][name].any()) == name.startswith("fc")
+    with pytest.raises(ValueError, match=r"hidden_rate=-1.0: give a number of 0 or more"):
+        fixmatch(Two(), *loaders(), steps=1, hidden_rate=-1.0)
+
+
 class Noting(Watcher):
     """Keeps the weights of every step."""
 
