@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+FEW = 256  # rows, of a product of narrow factors on a CPU: docs/performance.md
+
 
 def total(t: Tensor) -> Tensor:
     """Sum of t [N, G, C, L] over samples and locations, as [G, C]."""
@@ -64,8 +66,11 @@ def wide(t: Tensor) -> Tensor:
 def add_product(out: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1.0) -> None:
     """out ← beta·out + alpha·a·b [B, I, J], beta 0 or 1; factors narrower than out are multiplied as they are.
 
-    With beta 0, out may hold anything, as in torch.
+    With beta 0, out may hold anything, as in torch. On a CPU a product of a few rows costs the writing of it: it goes
+    to `out` at once, of factors made wide, and is not written narrow first, read, and widened.
     """
+    if out.is_cpu and a.shape[2] <= FEW:
+        a, b = a.to(out.dtype), b.to(out.dtype)
     if a.dtype == out.dtype:
         torch.baddbmm(out, a, b, beta=beta, alpha=alpha, out=out)
     else:
@@ -74,7 +79,12 @@ def add_product(out: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: 
 
 def take(out: Tensor, t: Tensor, *, beta: float, alpha: float = 1.0) -> None:
     """out ← beta·out + alpha·t, for beta 0 or 1 and t of any number format; for beta 0, out may hold anything."""
-    out.add_(t, alpha=alpha) if beta else torch.mul(t, alpha, out=out)
+    if beta:
+        out.add_(t, alpha=alpha)
+    elif alpha == 1:
+        out.copy_(t)
+    else:
+        torch.mul(t, alpha, out=out)
 
 
 def reciprocal(t: Tensor) -> Tensor:

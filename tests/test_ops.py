@@ -9,7 +9,7 @@ import torch
 from cases import error
 from torch import Tensor
 
-from fasthebb.ops import columns, gram, rows
+from fasthebb.ops import FEW, add_product, columns, gram, rows
 
 
 def in_order(order: str, *shape: int) -> Tensor:
@@ -44,3 +44,17 @@ def test_rows_and_columns(order: str) -> None:
     assert torch.equal(rows(t), torch.einsum("ngcl->nlgc", t).reshape(10, 3, 4).permute(1, 0, 2))
     assert torch.equal(columns(t), rows(t).mT)
     assert columns(t).is_contiguous()
+
+
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+@pytest.mark.parametrize("alpha", [1.0, -1.0])
+@pytest.mark.parametrize("inner", [3, FEW, FEW + 1])
+def test_products_of_narrow_factors(narrow: torch.dtype, beta: float, alpha: float, inner: int) -> None:
+    """Of few rows they are exact; a product that is itself narrow is rounded once."""
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 4, inner).to(narrow), torch.randn(2, inner, 5).to(narrow)
+    out = torch.full((2, 4, 5), torch.nan) if beta == 0 else torch.randn(2, 4, 5)
+    want = alpha * (a.double() @ b.double()) + (beta * out.double() if beta else 0)
+    add_product(out, a, b, beta=beta, alpha=alpha)
+    assert error(out.double(), want) <= (1e-6 if narrow == torch.float32 or inner <= FEW else 2**-8)

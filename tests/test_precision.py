@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fasthebb
+from fasthebb import ops
 
 PAPER = [fasthebb.HPCA(), fasthebb.SoftWTA(0.02)]
 GEOMETRIES = [
@@ -85,7 +86,10 @@ class Products(TorchDispatchMode):
     ("autocast", "format"),
     [(torch.bfloat16, torch.bfloat16), (torch.float16, torch.float32), (None, torch.float32)],  # float16 overflows
 )
-def test_rules_multiply_as_autocast_says(autocast: torch.dtype | None, format: torch.dtype) -> None:
+def test_rules_multiply_as_autocast_says(
+    autocast: torch.dtype | None, format: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ops, "FEW", 0)  # rows whose factors are made wide
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Flatten(), nn.Linear(4 * 36, 5, bias=False))
     hebb, seen = fasthebb.attach(model, fasthebb.Hebb()), Products()

@@ -112,6 +112,7 @@ def test_hidden_layers_have_a_rate_of_their_own() -> None:
     class Two(Recording):
         def __init__(self) -> None:
             super().__init__()
+            del self.fc
             self.hidden = nn.Linear(3 * 144, 3 * 144)
             self.fc = nn.Linear(3 * 144, 3)  # the last one, so the head
 
