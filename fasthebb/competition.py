@@ -44,22 +44,27 @@ def k_winners(s: Tensor, k: int) -> Tensor:
     return (s >= kth).to(s.dtype)
 
 
-def softmax(s: Tensor, temperature: float) -> Tensor:
-    """exp(s/temperature), normalised across units; a share whose square is no normal number is 0."""
+def softmax(s: Tensor, temperature: float, *, squared: bool = False) -> Tensor:
+    """exp(s/temperature), normalised across units; a share too small for a normal number is 0.
+
+    squared: also one whose square is too small, for rules that let shares count by their squares.
+    """
     scaled = s / temperature
     # softmax wants its dimension last in memory: this way neither of the two is copied
     r = torch.softmax(scaled.mT, dim=-1).mT if units_last(s) else torch.softmax(scaled, dim=-2)
-    return torch.threshold_(r, least(r.dtype), 0.0)
+    return torch.threshold_(r, least(r.dtype, squared=squared), 0.0)
 
 
-def power(s: Tensor, temperature: float) -> Tensor:
-    """max(s, 0)^(1/temperature), normalised across units, and 0 where so little is left of it that its square is no
-    normal number; all 0 where no response is positive."""
+def power(s: Tensor, temperature: float, *, squared: bool = False) -> Tensor:
+    """max(s, 0)^(1/temperature), normalised across units, squared as of `softmax`; all 0 where no response is
+    positive."""
     positive = s.clamp_min(0)
     relative = positive * reciprocal(positive.amax(dim=-2, keepdim=True))  # the largest is 1: no underflow of all
-    level = min(1024 * least(s.dtype) ** temperature, 1 - 2 * torch.finfo(s.dtype).eps)  # the largest is above it
+    # Cut off before it is raised, which makes subnormal numbers; the largest is above the level.
+    level = min(least(s.dtype, squared=squared) ** temperature, 1 - 2 * torch.finfo(s.dtype).eps)
     raised = torch.threshold_(relative, level, 0.0).pow_(1 / temperature)
-    return raised * reciprocal(raised.sum(dim=-2, keepdim=True))
+    r = raised * reciprocal(raised.sum(dim=-2, keepdim=True))
+    return torch.threshold_(r, least(r.dtype, squared=squared), 0.0)
 
 
 @dataclass(frozen=True)

@@ -92,12 +92,14 @@ def reciprocal(t: Tensor) -> Tensor:
     return torch.nan_to_num(t.reciprocal(), nan=torch.nan, posinf=0.0, neginf=0.0)
 
 
-def least(dtype: torch.dtype) -> float:
-    """A share up to which a winner's rivals have none: its square, even times a small input, is still a normal number.
+def least(dtype: torch.dtype, *, squared: bool) -> float:
+    """A share up to which a winner's rivals have none: the least normal number, or 64 times one whose square is that.
 
-    A CPU is ten times slower with subnormal numbers, and what is left out is far below the rounding of a sum of shares.
+    A CPU is ten times slower with subnormal numbers, which squares become, and their products with small inputs. Where
+    shares count by their squares, what is left out is far below the rounding of a sum.
     """
-    return float(64 * torch.finfo(dtype).tiny ** 0.5)
+    tiny = torch.finfo(dtype).tiny
+    return float(64 * tiny**0.5 if squared else tiny)
 
 
 def slide(mean: Tensor, sums: Tensor, count: Tensor, rate: float) -> Tensor:

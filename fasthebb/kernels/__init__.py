@@ -64,7 +64,7 @@ def soft_shares(
     kernel = importlib.import_module("fasthebb.kernels.soft").shares  # which needs Triton
     kernel[(programs,)](
         y, unit.contiguous(), patch.contiguous(), post, sums, rows, units, programs * units, 1 / temperature,
-        least(y.dtype), squared, turns, tile, width, num_warps=4 if width <= 1024 else 8,
+        least(y.dtype, squared=squared), squared, turns, tile, width, num_warps=4 if width <= 1024 else 8,
     )  # fmt: skip
     norm, decay = sums.sum(1).unsqueeze(1)
     return post, norm, decay

@@ -102,7 +102,8 @@ class SoftWTA(Attracted):
             raise ValueError(f"SoftWTA(average={self.average!r}): choose weighted or plain")
 
     def activity(self, y: Tensor, state: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002
-        return softmax(y, self.temperature) if self.competition == "exp" else power(y, self.temperature)
+        shares = softmax if self.competition == "exp" else power
+        return shares(y, self.temperature, squared=self.average == "weighted")
 
     def post(self, a: Tensor) -> Tensor:
         return a.square() if self.average == "weighted" else a

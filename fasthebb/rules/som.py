@@ -23,14 +23,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from fasthebb.ops import least
 from fasthebb.rules.base import Terms
 from fasthebb.rules.instar import Attracted, signed
 
 
 def gaussian(d: Tensor, radius: Tensor) -> Tensor:
     """exp(−d²/2ρ²) for distances d of any shape and a radius []."""
-    return torch.threshold_((d / radius).square_().mul_(-0.5).exp_(), least(d.dtype), 0.0)
+    return (d / radius).square_().mul_(-0.5).exp_()
 
 
 def difference(d: Tensor, radius: Tensor) -> Tensor:
@@ -40,7 +39,7 @@ def difference(d: Tensor, radius: Tensor) -> Tensor:
 
 def exponential(d: Tensor, radius: Tensor) -> Tensor:
     """exp(−d/ρ)."""
-    return torch.threshold_((d / radius).neg_().exp_(), least(d.dtype), 0.0)
+    return (d / radius).neg_().exp_()
 
 
 KERNELS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
