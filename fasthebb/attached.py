@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -17,7 +17,7 @@ from fasthebb.layers import Attachable, Units
 from fasthebb.ops import reciprocal
 from fasthebb.rules.base import Rule
 from fasthebb.rules.checks import check_memory, check_parts
-from fasthebb.summary import Row
+from fasthebb.summary import Row, describe
 from fasthebb.update import Call, Say, Sums, accumulate, delta
 
 NO_BACKWARD = -1  # the number of the backward under way, where there is none
@@ -35,6 +35,7 @@ class Layer:
         broken: on which ranks an update since the last check was not finite, [ranks].
         active: whether the layer listens and learns.
         say: what asks the rule, perhaps compiled.
+        lent: the numerator that `.grad` is a view of, from a step to the next forward.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Layer:
     broken: Tensor | None = None
     active: bool = True
     say: Say = quick
+    lent: Tensor | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -65,7 +67,8 @@ class Layer:
         return cast("nn.Parameter", self.module.weight)
 
     def listen(self, sums: Sums, x: Tensor, out: Tensor, signal: Tensor | None) -> None:
-        """Add one call with input x and output out, as the layer saw them, to its sums."""
+        """Add one call with input x and output out, as the layer saw them, to its sums; takes a lent `.grad` back."""
+        self._take_back()
         x, out = self.units.batched(x), self.units.batched(out)
         call = Call(self.units, x, out, self.weight.detach(), self.module.bias, signal, _products(out))
         with torch.no_grad(), _plain(out.device.type):
@@ -73,7 +76,10 @@ class Layer:
         self.calls += 1
 
     def write(self, sums: Sums, scale: float, keep: float) -> Tensor:
-        """grad ← scale·ΔW + keep·grad, in place where it can be; returns on which ranks ΔW is not finite, [ranks]."""
+        """grad ← scale·ΔW + keep·grad; returns on which ranks ΔW is not finite, [ranks].
+
+        In place where it can be, and where there is no gradient yet, in the place of the numerator.
+        """
         sums.settle()
         weight = self.weight
         if weight is not self.module._parameters.get("weight"):
@@ -82,7 +88,7 @@ class Layer:
                 "parametrizations make it, so that no step reaches it: attach without that"
             )
         if weight.grad is None:
-            weight.grad, keep = torch.empty_like(weight), 0.0
+            weight.grad, keep = self._lend(sums.numerator), 0.0
         w = self.units.weight(weight.detach().to(sums.numerator.dtype))
         view = self.units.weight(weight.grad)
         direct = not keep and view.data_ptr() == weight.grad.data_ptr() and view.dtype == w.dtype
@@ -101,6 +107,22 @@ class Layer:
         self.broken |= broken
         self.dead = (reciprocal(sums.norm) == 0).sum()
         return broken
+
+    def _lend(self, numerator: Tensor) -> Tensor:
+        # Room for a gradient: the numerator itself, if it lies in memory as the weight does.
+        weight, view = self.weight, self.units.fold(numerator)
+        if view.data_ptr() == numerator.data_ptr() and view.dtype == weight.dtype and _steps(view) == _steps(weight):
+            self.lent = numerator
+            return view
+        return torch.empty_like(weight)
+
+    def _take_back(self) -> None:
+        if self.lent is None:
+            return
+        grad = self.weight.grad
+        if grad is not None and grad.data_ptr() == self.lent.data_ptr():
+            self.weight.grad = None  # before the next sums overwrite it
+        self.lent = None
 
     def complaint(self) -> str | None:
         """What to tell the user if an update was not finite; waits for the device."""
@@ -219,32 +241,9 @@ def _products(out: Tensor) -> torch.dtype | None:
     return out.dtype if automatic and out.dtype == torch.bfloat16 else None
 
 
+def _steps(t: Tensor) -> list[int]:
+    return [step for step, size in zip(t.stride(), t.shape) if size > 1]
+
+
 def _shapes(memory: Mapping[str, Tensor]) -> dict[str, list[int]]:
     return {name: list(memory[name].shape) for name in sorted(memory)}
-
-
-def describe(rule: Any) -> str:
-    """A rule, or a part of one, as its class and what differs from the class's defaults."""
-    said = []
-    for f in [f for f in fields(rule) if f.init]:
-        value = getattr(rule, f.name)
-        default = f.default_factory() if f.default_factory is not MISSING else f.default
-        if value is not default and not _equal(value, default):
-            said.append(f"{f.name}={_described(value)}")
-    return f"{type(rule).__name__}({', '.join(said)})"
-
-
-def _equal(a: object, b: object) -> bool:
-    # Arrays compare entry by entry, and say so by an error.
-    try:
-        return bool(a == b)
-    except (RuntimeError, ValueError):
-        return False
-
-
-def _described(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_described, value))})"
-    if is_dataclass(value) and not isinstance(value, type):
-        return describe(value)
-    return getattr(value, "__name__", None) or repr(value)

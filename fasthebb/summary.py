@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,3 +58,30 @@ class Summary:
         with console.capture() as capture:
             console.print(self)
         return capture.get()
+
+
+def describe(rule: Any) -> str:
+    """A rule, or a part of one, as its class and what differs from the class's defaults."""
+    said = []
+    for f in [f for f in fields(rule) if f.init]:
+        value = getattr(rule, f.name)
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        if value is not default and not _equal(value, default):
+            said.append(f"{f.name}={_described(value)}")
+    return f"{type(rule).__name__}({', '.join(said)})"
+
+
+def _equal(a: object, b: object) -> bool:
+    # Arrays compare entry by entry, and say so by an error.
+    try:
+        return bool(a == b)
+    except (RuntimeError, ValueError):
+        return False
+
+
+def _described(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_described, value))})"
+    if is_dataclass(value) and not isinstance(value, type):
+        return describe(value)
+    return getattr(value, "__name__", None) or repr(value)

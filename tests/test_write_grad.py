@@ -149,3 +149,84 @@ def test_what_activation_checkpointing_computes_again_is_heard_once(
 
     for one, two in zip(steps(False), steps(True)):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=0)
+
+
+FORMATS = [torch.contiguous_format, torch.channels_last]
+LENT = {
+    "linear": (lambda: nn.Linear(6, 5, bias=False), (3, 6)),
+    "conv": (lambda: nn.Conv2d(4, 6, 3, groups=2, bias=False), (3, 4, 5, 5)),
+    "conv1x1": (lambda: nn.Conv2d(4, 6, 1, bias=False), (3, 4, 5, 5)),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 6, 3, bias=False), (3, 4, 5, 5)),
+}
+
+
+@pytest.mark.parametrize("kind", LENT)
+@pytest.mark.parametrize("format", FORMATS, ids=str)
+def test_a_gradient_lies_where_its_sums_were_until_the_next_forward(kind: str, format: torch.memory_format) -> None:
+    make, shape = LENT[kind]
+    torch.manual_seed(0)
+    layer, x = make().double(), torch.randn(shape).double()
+    if len(shape) == 4:
+        layer, x = layer.to(memory_format=format), x.to(memory_format=format)
+    hebb = fasthebb.attach(layer, fasthebb.Oja())
+    with torch.no_grad():
+        layer(x)
+        layer.weight.grad = torch.empty_like(layer.weight)  # a place of its own
+        hebb.write_grad()
+        want, layer.weight.grad = layer.weight.grad, None
+        layer(x)
+        hebb.write_grad()
+        grad = layer.weight.grad
+        assert grad is not None
+        assert torch.equal(grad, want)
+        if kind != "transposed":  # whose units lie across its weight
+            sums = hebb._step.sums_of(hebb._layers[0])
+            assert grad.untyped_storage().data_ptr() == sums.numerator.untyped_storage().data_ptr()
+            layer.eval()(x)
+            assert layer.weight.grad is not None  # not heard
+            layer.train()(x)
+            assert layer.weight.grad is None
+            layer(x)
+            hebb.write_grad()
+        assert error(layer.weight.grad, want) <= 1e-12  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("between", [None, "load", "move"])
+def test_a_backward_after_the_forward_does_not_meet_the_sums(between: str | None) -> None:
+    model, x = net(), images()
+    local = grads(model, x)
+    model.zero_grad()
+    model.eval()(x).square().mean().backward()
+    gradient = written(model)
+    model.zero_grad()
+    hebb = fasthebb.attach(model.train(), RULES)
+    for _ in range(2):
+        if between == "load":
+            hebb.load_state_dict(hebb.state_dict())
+        if between == "move":
+            model.float().double()  # makes gradients its own
+            model.load_state_dict(net().state_dict())
+            model.zero_grad()
+        with torch.no_grad():
+            model.train()(x)
+        model.eval()(x).square().mean().backward()  # nobody called zero_grad
+        hebb.write_grad(local=0.3, gradient=0.7)
+        for name, p in model.named_parameters():
+            assert error(p.grad, 0.3 * local[name] + 0.7 * gradient[name]) <= 1e-12
+        model.zero_grad()
+        with torch.no_grad():
+            model.train()(x)
+        hebb.write_grad()
+        assert same(written(model), local)
+
+
+def test_a_gradient_outlives_its_handle() -> None:
+    model, x = net(), images()
+    want = grads(model, x)
+    hebb = fasthebb.attach(model, RULES)
+    model.zero_grad()
+    model(x)
+    hebb.write_grad()
+    hebb.detach()
+    model(x)
+    assert same(written(model), want)

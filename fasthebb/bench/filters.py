@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fasthebb import finish, rules
-from fasthebb.attached import describe
 from fasthebb.data import Dataset, ImageSet, Loader, channel_statistics
 from fasthebb.data.whitening import fit_whitening
 from fasthebb.diagnostics import spectral_concentration
 from fasthebb.evaluation import linear_probe
 from fasthebb.finish import Chain, NormRate
 from fasthebb.hebbian import attach
+from fasthebb.summary import describe
 from fasthebb.training.patches import PCAPatches
 
 SIDE = 5  # pixels of a filter
