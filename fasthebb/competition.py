@@ -59,9 +59,10 @@ def power(s: Tensor, temperature: float, *, squared: bool = False) -> Tensor:
     """max(s, 0)^(1/temperature), normalised across units, squared as of `softmax`; all 0 where no response is
     positive."""
     positive = s.clamp_min(0)
-    relative = positive * reciprocal(positive.amax(dim=-2, keepdim=True))  # the largest is 1: no underflow of all
+    most = positive.amax(dim=-2, keepdim=True)
+    relative = positive / torch.where(most == 0, 1.0, most)  # the largest is 1 exactly: no underflow of all
     # Cut off before it is raised, which makes subnormal numbers; the largest is above the level.
-    level = min(least(s.dtype, squared=squared) ** temperature, 1 - 2 * torch.finfo(s.dtype).eps)
+    level = min(least(s.dtype, squared=squared) ** temperature, 1 - torch.finfo(s.dtype).eps)
     raised = torch.threshold_(relative, level, 0.0).pow_(1 / temperature)
     r = raised * reciprocal(raised.sum(dim=-2, keepdim=True))
     return torch.threshold_(r, least(r.dtype, squared=squared), 0.0)

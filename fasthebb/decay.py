@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fasthebb.ops import add_product, columns, gram, rows, wide
+from fasthebb.ops import add_product, columns, gram, lower_gram, rows, wide
 
 BLOCK = 32  # units per block of the causal form: fewer waste less below the diagonal, more make fuller products
 LEAST = 8  # units per block where there are few samples
@@ -130,7 +130,7 @@ class LowerGram(Decay):
     b: Tensor
 
     def summed(self) -> Decay:
-        return LowerMatrix(wide(gram(self.a, self.b)).tril_())
+        return LowerMatrix(wide(lower_gram(self.a, self.b)))
 
     def rounded(self, narrow: Narrow) -> Decay:
         return LowerGram(narrow(self.a), narrow(self.b))
@@ -145,7 +145,7 @@ class LowerGram(Decay):
             explained = w.new_zeros(w.shape[0], _samples(self.a), w.shape[2])
             self._causal(out, explained, w, beta=1.0)
         else:
-            LowerMatrix(gram(self.a, self.b).tril_()).subtract(out, w)
+            LowerMatrix(lower_gram(self.a, self.b)).subtract(out, w)
 
     def correlate(self, out: Tensor, x: Tensor, w: Tensor, beta: float) -> None:
         """out ← beta·out + aᵀx − decay·w for the inputs x [G, M, K] of a dense layer."""

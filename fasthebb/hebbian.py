@@ -101,8 +101,8 @@ class Hebbian:
     def write_grad(self, *, local: float = 1.0, gradient: float = 0.0) -> None:
         """grad ← −local·ΔW + gradient·(the gradient already there).
 
-        ΔW is of all forwards in training mode since the last call, on all ranks. A gradient where there was none lies in
-        the place of the sums: the next forward in training mode makes it None again, so clone what is to be kept.
+        ΔW is of all forwards in training mode since the last call, on all ranks. A gradient where there was none lies
+        in the place of the sums: the next forward in training mode makes it None again, so clone what is to be kept.
 
         Raises:
             ValueError: no layer, or not every layer, was called in training mode since the last call.

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 import fasthebb
 from fasthebb import Instar
 from fasthebb.cli import main
-from fasthebb.competition import Competition, Every, Hard, KWinners, Power, Softmax, Threshold, power, softmax
+from fasthebb.competition import Competition, Every, Hard, KWinners, Power, Softmax, Threshold, hard, power, softmax
 from fasthebb.conscience import Abstaining, Conscience, Homeostasis
 from fasthebb.jobs.options import PretrainOptions
+from fasthebb.ops import least
 from fasthebb.options import Usage, parse, to_yaml
 from fasthebb.response import Cosine
 
@@ -259,13 +260,21 @@ def test_shares_leave_out_what_no_normal_number_holds(
     assert float((r - exact).abs().max()) <= 1e-5
     kept = r > 0
     assert float(((r - exact) / exact)[kept].abs().max()) <= (1e-3 if dtype == torch.float32 else 1e-9)
-    tiny = torch.finfo(dtype).tiny
-    assert (r.square() if squared else r)[kept].min() >= tiny
-    assert exact[~kept].max() <= (1e-17 if squared else 1.01 * tiny) if (~kept).any() else True
+    assert (r.square() if squared else r)[kept].min() >= torch.finfo(dtype).tiny
+    assert exact[~kept].max() <= 1.01 * least(dtype, squared=squared) if (~kept).any() else True
+
+
+@pytest.mark.parametrize("shares", [softmax, power])
+def test_float16_has_no_room_for_leaving_out_shares_by_their_squares(shares: Callable[..., Tensor]) -> None:
+    s = torch.tensor([1.0, 0.99, 0.98, 0.5]).view(1, 1, 4, 1)
+    got = shares(s.half(), 0.05, squared=True)
+    assert error(got.double(), shares(s.double(), 0.05)) <= 1e-2
 
 
 def test_the_winner_of_a_hard_power_has_all() -> None:
     s = torch.tensor([0.5, 2.0, 1.999, -1.0]).view(1, 1, 4, 1)
     for temperature in (1e-12, 1e-30, 1e-4):
         assert power(s, temperature).flatten().tolist() == pytest.approx([0, 1, 0, 0], abs=0.01)
+    many = torch.rand(2000, 3, 5, 1, generator=torch.Generator().manual_seed(0)) * 10
+    assert torch.equal(power(many, 1e-12), hard(many))
     assert power(s, 1e30).flatten().tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0])

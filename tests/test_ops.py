@@ -9,7 +9,7 @@ import torch
 from cases import error
 from torch import Tensor
 
-from fasthebb.ops import FEW, add_product, columns, gram, rows
+from fasthebb.ops import FEW, add_product, columns, gram, lower_gram, rows
 
 
 def in_order(order: str, *shape: int) -> Tensor:
@@ -27,15 +27,19 @@ ORDERS = ("locations", "units", "gaps")
 
 @pytest.mark.parametrize("a", ORDERS)
 @pytest.mark.parametrize("b", ORDERS)
-@pytest.mark.parametrize(("dtype", "least"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(("dtype", "least"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2**-8)])
 def test_gram(a: str, b: str, dtype: torch.dtype, least: float) -> None:
     torch.manual_seed(0)
     for n, groups, i, j, locations in product((0, 1, 2, 3), (1, 2), (1, 3, 16), (1, 3, 16), (0, 1, 4, 49)):
-        first, second = in_order(a, n, groups, i, locations), in_order(b, n, groups, j, locations)
-        want = torch.einsum("ngil,ngjl->gij", first, second)
-        got = gram(first.to(dtype), second.to(dtype))
+        first, second = in_order(a, n, groups, i, locations).to(dtype), in_order(b, n, groups, j, locations).to(dtype)
+        want = torch.einsum("ngil,ngjl->gij", first.double(), second.double())
+        got = gram(first, second)
         assert got.dtype == dtype
         assert error(got.double(), want) <= least, (n, groups, i, j, locations)
+        if i == j:
+            lower = lower_gram(first, second)
+            assert error(lower.double(), want.tril()) <= least, (n, groups, i, locations)
+            assert not lower.triu(1).any()
 
 
 @pytest.mark.parametrize("order", ORDERS)

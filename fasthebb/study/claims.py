@@ -6,14 +6,13 @@ done is marked, so that a later run does not look at it again.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fasthebb.study.bench import Bench
 from fasthebb.study.cells import METHODS, UNTRAINED, hebbian
+from fasthebb.study.places import AbandonedError, held, place, taken
 from fasthebb.study.tuning import tuned_budgets
 
 PAUSE = 1.0  # seconds until one that found nothing to do looks again
@@ -32,9 +31,12 @@ def together(benches: Sequence[Bench]) -> None:
 
 def _take(bench: Bench) -> bool:
     # Whether it was free, and now is done.
-    with _held(_place(bench)) as free:
+    with held(place(bench)) as free:
         if free and not _done(bench):
-            METHODS.get(bench.method.base, hebbian)(bench)
+            try:
+                METHODS.get(bench.method.base, hebbian)(bench)
+            except AbandonedError:
+                return False
             _mark(bench).touch()
     return free
 
@@ -43,9 +45,7 @@ def _ready(bench: Bench) -> bool:
     # Other seeds than the first take the settings that it chooses: somebody has to be at it, or done with it.
     first = bench.options.seeds[0]
     if bench.seed != first and tuned_budgets(bench) and not _mark(bench, first).exists():
-        with _held(_place(bench, first)) as free:
-            if free:
-                return False
+        return taken(place(bench, seed=first)) and not _waits(bench)
     return not _waits(bench)
 
 
@@ -54,32 +54,13 @@ def _waits(bench: Bench) -> bool:
     by = bench.method.pretrained_by
     if by == bench.method.name or bench.method.base in UNTRAINED or bench.pretrained(by):
         return False
-    with _held(_place(bench, name=by)) as free:
-        return not free
+    return taken(place(bench, name=by))
 
 
 def _done(bench: Bench) -> bool:
     return _mark(bench).exists()
 
 
-def _place(bench: Bench, seed: int | None = None, name: str | None = None) -> Path:
-    wanted = bench.seed if seed is None else seed
-    return bench.folder.path / "cells" / f".{name or bench.method.name}-s{wanted}"
-
-
 def _mark(bench: Bench, seed: int | None = None) -> Path:
-    place = _place(bench, seed)
-    return place.with_name(f"{place.name}.done")
-
-
-@contextlib.contextmanager
-def _held(place: Path) -> Iterator[bool]:
-    # Whether nobody else holds it, who then does not get it while the block runs.
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_name(f"{place.name}.taken").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    of = place(bench, seed=seed)
+    return of.with_name(f"{of.name}.done")

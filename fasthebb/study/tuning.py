@@ -22,6 +22,7 @@ from fasthebb.evaluation.results import count
 from fasthebb.files import atomic_write
 from fasthebb.study.bench import Bench
 from fasthebb.study.options import StudyOptions
+from fasthebb.study.places import AbandonedError, place, taken
 from fasthebb.study.variants import in_words
 
 FILE = "tuning.json"
@@ -96,16 +97,15 @@ def chosen(bench: Bench, cell: str, method: str, labels: int, accuracy: Accuracy
 
     cell: of the training, without labels and seed. method: what results call it. accuracy: of training with options on
     some images and testing on others, given by their numbers; called on the first seed alone.
+
+    Raises:
+        AbandonedError: no process is at the first seed, which has not chosen.
     """
     if not bench.options.tuning:
         return bench.options
     at = nearest(labels, tuned_budgets(bench))
     path = bench.cell(f"tune-{cell}-{at}", bench.options.seeds[0])
-    known = _known(path)
-    while "chosen" not in known and bench.seed != bench.options.seeds[0]:
-        assert launched()[1] > 1, "one process measures the first seed before any other"
-        time.sleep(PAUSE)  # until the process that is at the first seed has chosen
-        known = _known(path)
+    known = _known(path) if bench.seed == bench.options.seeds[0] else _awaited(bench, path)
     if "chosen" not in known:
         known = _search(bench, path, {"method": method, "labels": at, "accuracies": [], **known}, accuracy)
     return bench.method.with_(known["settings"][known["chosen"]]).options
@@ -113,6 +113,19 @@ def chosen(bench: Bench, cell: str, method: str, labels: int, accuracy: Accuracy
 
 def _known(path: Path) -> dict[str, Any]:
     return json.loads((path / FILE).read_text()) if (path / FILE).exists() else {}
+
+
+def _awaited(bench: Bench, path: Path) -> dict[str, Any]:
+    # What the process that is at the first seed has chosen, once it has.
+    while True:
+        busy = taken(place(bench, seed=bench.options.seeds[0]))  # asked first: it may choose and leave in between
+        known = _known(path)
+        if "chosen" in known:
+            return known
+        assert launched()[1] > 1, "one process measures the first seed before any other"
+        if not busy:
+            raise AbandonedError
+        time.sleep(PAUSE)
 
 
 def _search(bench: Bench, path: Path, known: dict[str, Any], accuracy: Accuracy) -> dict[str, Any]:

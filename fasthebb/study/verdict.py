@@ -17,6 +17,8 @@ from fasthebb.study.families import END_TO_END, end_to_end, highest, readout
 
 RETRIEVAL = re.compile(r"(?P<method>.+?)(?: retrieval)? (?P<measure>(?:mAP|P@\d+)(?: \d+ bit)?)")
 
+ENOUGH = 3  # seeds, for a row to lead whatever others have
+
 
 @dataclass(frozen=True)
 class Contest:
@@ -192,10 +194,10 @@ def _against(theirs: Summary) -> str:
 
 
 def _best(rows: Iterable[Summary], labels: int) -> Summary | None:
-    # A row of one seed leads only where none has more.
+    # A row of one seed or two leads only where none has more: intervals of two are of no use.
     some = [row for row in rows if row.n and row.labels == labels]
-    several = [row for row in some if row.n > 1]
-    return max(several or some, key=lambda row: row.top1.mean, default=None)
+    seeds = min(ENOUGH, max((row.n for row in some), default=0))
+    return max((row for row in some if row.n >= seeds), key=lambda row: row.top1.mean, default=None)
 
 
 def _side(gap: float) -> str:

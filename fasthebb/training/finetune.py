@@ -210,9 +210,8 @@ class _Parts:
 
     def groups(self, head_only: bool, hidden_rate: float) -> list[tuple[list[nn.Parameter], float]]:
         """Parameters to train, and their learning rates relative to the head's."""
-        if head_only:
-            return [(list(self._head.parameters()), 1.0)]
-        return rate_groups(self._model, self.head, hidden_rate)
+        groups = rate_groups(self._model, self.head, hidden_rate)
+        return [(list(self._head.parameters()), 1.0)] if head_only else groups
 
     def turn(self, number: int) -> None:
         """Be as a step, counted from 0, needs it."""

@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tiny import NET, timeless
@@ -17,6 +18,7 @@ from tiny import NET, timeless
 from fasthebb.cli import main
 from fasthebb.evaluation.results import load, load_tuning
 from fasthebb.study import claims
+from fasthebb.study.places import AbandonedError, held, place
 
 TESTS = Path(__file__).parents[1]
 WORDS = (
@@ -104,6 +106,39 @@ def test_each_is_taken_once_and_other_seeds_begin_after_the_first(
         thread.join(5)
     assert sorted(taken) == [("plain", 0), ("plain", 1), ("tuned", 0), ("tuned", 1)]
     assert begun.index(("tuned", 0)) < begun.index(("tuned", 1)), "which takes the settings that the first chooses"
+
+
+def test_a_seed_that_waits_for_a_first_one_that_died_is_left_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+
+    def measure(bench: SimpleNamespace) -> None:
+        begun.append(bench.seed)
+        if bench.seed == 1 and 0 not in begun:
+            raise AbandonedError
+
+    monkeypatch.setattr(claims, "METHODS", {})
+    monkeypatch.setattr(claims, "hebbian", measure)
+    monkeypatch.setattr(claims, "PAUSE", 0.01)
+    monkeypatch.setattr(claims, "tuned_budgets", lambda bench: [20])
+    method = SimpleNamespace(name="tuned", base="tuned", pretrained_by="tuned")
+    benches: list[Any] = [
+        SimpleNamespace(
+            method=method, seed=seed, budgets={20: None}, folder=SimpleNamespace(path=tmp_path),
+            options=SimpleNamespace(seeds=[0, 1]),
+        )
+        for seed in (1, 0)
+    ]  # fmt: skip
+    thread = threading.Thread(target=claims.together, args=(benches,))
+    with held(place(benches[1])):  # as of a process that begins, and dies
+        thread.start()
+        while not begun:
+            assert thread.is_alive()
+    thread.join(5)
+    assert begun[0] == 1
+    assert begun[-2:] == [0, 1]
+    assert sorted(path.name for path in (tmp_path / "cells").glob(".*.done")) == [".tuned-s0.done", ".tuned-s1.done"]
 
 
 def test_who_shares_a_pretraining_is_left_while_another_is_at_it(

@@ -24,6 +24,7 @@ from fasthebb.files import atomic_write
 from fasthebb.jobs import setup
 from fasthebb.study import bench, supervised, tuning
 from fasthebb.study.options import StudyOptions
+from fasthebb.study.places import AbandonedError, held, place, taken
 from fasthebb.study.tuning import choice_table, nearest, split
 
 SETTINGS = [{"finetune_lr": 1e-6}, {"finetune_lr": 0.05, "weight_decay": 0.0}]
@@ -195,28 +196,37 @@ def test_what_makes_no_sense(tmp_path: Path, data: Path, capsys: pytest.CaptureF
 
 def test_another_process_waits_until_the_first_seed_has_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = StudyOptions(tuning=SETTINGS, seeds=[0, 1])
-    other = SimpleNamespace(
-        options=options, method=options.method("scratch"), seed=1, cell=lambda name, seed: tmp_path / f"{name}-s{seed}"
-    )
+    folder = SimpleNamespace(path=tmp_path)
+    other: Any = SimpleNamespace(
+        options=options, method=options.method("scratch"), seed=1, cell=lambda name, seed: tmp_path / f"{name}-s{seed}",
+        folder=folder,
+    )  # fmt: skip
     monkeypatch.setattr(tuning, "tuned_budgets", lambda bench: [20])
     monkeypatch.setattr(tuning, "launched", lambda: (1, 2))
     monkeypatch.setattr(tuning, "PAUSE", 0.01)
     found: list[StudyOptions] = []
 
     def choose() -> None:
-        found.append(tuning.chosen(other, "scratch", "scratch", 50, accuracy))  # type: ignore[arg-type]
+        found.append(tuning.chosen(other, "scratch", "scratch", 50, accuracy))
 
     def accuracy(*_: object) -> float:
         raise AssertionError("the first seed alone chooses")
 
+    with pytest.raises(AbandonedError):
+        choose()  # nobody is at the first seed
     waiting = threading.Thread(target=choose)
-    waiting.start()
     file = tmp_path / "tune-scratch-20-s0" / tuning.FILE
     file.parent.mkdir()
-    for known in ({"settings": SETTINGS}, {"settings": SETTINGS, "chosen": 1}):
-        waiting.join(0.1)
-        assert waiting.is_alive()
-        assert found == []
-        atomic_write(file, json.dumps(known))
-    waiting.join(5)
-    assert found[0].finetune_lr == 0.05
+    with held(place(other, seed=0)) as free:
+        assert free
+        assert taken(place(other, seed=0))
+        waiting.start()
+        for known in ({"settings": SETTINGS}, {"settings": SETTINGS, "chosen": 1}):
+            waiting.join(0.1)
+            assert waiting.is_alive()
+            assert found == []
+            atomic_write(file, json.dumps(known))
+        waiting.join(5)
+    assert not taken(place(other, seed=0))
+    choose()
+    assert [options.finetune_lr for options in found] == [0.05, 0.05]

@@ -109,6 +109,13 @@ def test_baselines_are_not_hebbian_and_an_svm_reads_features() -> None:
     assert [reads_features(row) for row in rows] == [False, True, True, True, True]
 
 
+def test_two_seeds_do_not_lead_where_others_have_three() -> None:
+    three = cells("hpca", "HPCA", {10: (60.0, 61.0, 62.0)}) + cells("scratch", "", {10: (50.0, 51.5, 52.0)})
+    records = three + cells("hpca student", "HPCA", {10: (64.0, 69.0)})
+    (fight,) = contests(records, shown(summarise(records)))
+    assert (fight.ours.method, fight.outcome) == ("hpca", "clearly above {}")
+
+
 def test_a_net_cut_at_the_best_depth_of_the_test_images_stands_for_nobody() -> None:
     whole = cells("HPCA fine-tuned", "HPCA", {10: (50.0, 51.0, 52.5)})
     cut = [replace(record, depth=2, top1=record.top1 + 20) for record in whole if record.top1 is not None]

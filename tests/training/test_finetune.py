@@ -114,7 +114,8 @@ def test_shares_of_the_classes_as_labels() -> None:
 
 @pytest.mark.filterwarnings("ignore:No rule trains a bias")
 def test_parts_that_make_no_sense() -> None:
-    for wrong in ({"head_steps": -1}, {"hidden_rate": -0.5}, {"hidden_rate": float("nan")}):
+    alone = {"hidden_rate": -1.0, "head_only": True}
+    for wrong in ({"head_steps": -1}, {"hidden_rate": -0.5}, {"hidden_rate": float("nan")}, alone):
         with pytest.raises(ValueError, match=r"(head_steps|hidden_rate)=.*: give a number of 0 or more"):
             finetune(fresh(), loader(), epochs=1, lr=0.05, **wrong)  # type: ignore[arg-type]
     model = fresh()
