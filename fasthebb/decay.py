@@ -7,8 +7,8 @@
     LowerGram(a, b)   lower(aᵀb) W            dense C²(M + K), or causal over blocks k of units at 4MCK:
                                               out_k = a_kᵀS + lower(a_kᵀb_k) W_k ;  S += b_k W_k
 
-Factors narrower than the sums, as in bfloat16, are multiplied as they are, but in the causal form and where they have few
-rows on a CPU.
+Factors narrower than the sums, as in bfloat16, are multiplied as they are, but in the causal form and, on a CPU, where
+they have few rows.
 Both factored forms keep an [M, K] matrix, so they also need M < C. `correlate` merges them with the correlation of a
 dense layer: aᵀX − decay·W = aᵀR with R = X − what the units up to here explain. lower() includes the diagonal.
 """
