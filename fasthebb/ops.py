@@ -11,7 +11,8 @@ from torch import Tensor
 
 FEW = 256  # rows, of a product of narrow factors on a CPU: docs/performance.md
 FULL = 4  # bytes of a number that is not narrow
-QUARTERS = 4  # blocks of rows of a lower half: more of them save work, and make smaller products
+MANY = 128  # units of which a CPU multiplies a lower half in blocks of rows, and
+QUARTERS = 4  # how many: more blocks save work, and make smaller products
 
 
 def total(t: Tensor) -> Tensor:
@@ -66,12 +67,12 @@ def lower_gram(a: Tensor, b: Tensor) -> Tensor:
 
     Where a CPU can, only blocks of rows up to their last column are multiplied: five eighths of the work.
     """
-    if a.shape[3] <= 1 or not _matrices(a, b) or a.dtype.itemsize < FULL:
+    units = a.shape[2]
+    if a.shape[3] <= 1 or units < MANY or not _matrices(a, b) or a.dtype.itemsize < FULL:
         return gram(a, b).tril_()
     first, second = rows(a).mT, rows(b)
-    units = first.shape[1]
     lower = first.new_zeros(first.shape[0], units, units)
-    for start in range(0, units, size := max(1, -(-units // QUARTERS))):
+    for start in range(0, units, size := -(-units // QUARTERS)):
         stop = start + size
         torch.bmm(first[:, start:stop], second[:, :, :stop], out=lower[:, start:stop, :stop])
     return lower.tril_()

@@ -9,7 +9,7 @@ import torch
 from cases import error
 from torch import Tensor
 
-from fasthebb.ops import FEW, add_product, columns, gram, lower_gram, rows
+from fasthebb.ops import FEW, MANY, add_product, columns, gram, lower_gram, rows
 
 
 def in_order(order: str, *shape: int) -> Tensor:
@@ -36,10 +36,20 @@ def test_gram(a: str, b: str, dtype: torch.dtype, least: float) -> None:
         got = gram(first, second)
         assert got.dtype == dtype
         assert error(got.double(), want) <= least, (n, groups, i, j, locations)
-        if i == j:
-            lower = lower_gram(first, second)
-            assert error(lower.double(), want.tril()) <= least, (n, groups, i, locations)
-            assert not lower.triu(1).any()
+
+
+@pytest.mark.parametrize("a", ORDERS)
+@pytest.mark.parametrize("b", ORDERS)
+@pytest.mark.parametrize(("dtype", "least"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2**-8)])
+def test_lower_gram(a: str, b: str, dtype: torch.dtype, least: float) -> None:
+    torch.manual_seed(0)
+    for n, groups, units, locations in product((0, 1, 3), (1, 2), (1, 5, MANY, MANY + 3), (0, 1, 9)):
+        first, second = (in_order(order, n, groups, units, locations).to(dtype) for order in (a, b))
+        got = lower_gram(first, second)
+        want = torch.einsum("ngil,ngjl->gij", first.double(), second.double()).tril()
+        assert got.dtype == dtype
+        assert error(got.double(), want) <= least, (n, groups, units, locations)
+        assert not got.triu(1).any()
 
 
 @pytest.mark.parametrize("order", ORDERS)
