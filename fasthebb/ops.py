@@ -46,7 +46,7 @@ def gram(a: Tensor, b: Tensor) -> Tensor:
     """Σ a[n, g, i, l]·b[n, g, j, l] over n and l, as [G, I, J], for a [N, G, I, L] and b [N, G, J, L].
 
     Over many locations it is the weight gradient of a 1×1 convolution, which reads either memory order as it is; of
-    narrow numbers, units last, a CPU multiplies matrices in half of the time.
+    narrow numbers, units last, a CPU's matrix product is faster.
     """
     n, groups, i, locations = a.shape
     j = b.shape[2]
