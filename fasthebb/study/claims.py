@@ -44,8 +44,9 @@ def _take(bench: Bench) -> bool:
 def _ready(bench: Bench) -> bool:
     # Other seeds than the first take the settings that it chooses: somebody has to be at it, or done with it.
     first = bench.options.seeds[0]
-    if bench.seed != first and tuned_budgets(bench) and not _mark(bench, first).exists():
-        return taken(place(bench, seed=first)) and not _waits(bench)
+    follows = bench.seed != first and tuned_budgets(bench) and not _mark(bench, first).exists()
+    if follows and not taken(place(bench, seed=first)):
+        return False
     return not _waits(bench)
 
 
